@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The machine the lab runs on: its packages, its mirror, its rights."""
+
+import os
+import re
+import shutil
+import subprocess
+
+from . import progress
+from .errors import LabError
+
+
+def require(program, package):
+    """See to it that `program` is there, installing `package` with apt when it is not and may be."""
+    if shutil.which(program):
+        return
+    as_root = [] if os.geteuid() == 0 else ["sudo"]
+    if not shutil.which("apt-get") or (as_root and not shutil.which("sudo")):
+        raise LabError(f"{program} is missing; install the package {package}, or run this as root or with sudo")
+    with progress.Step(f"apt-{package}", f"Installing {package}", lines=40) as step:
+        environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+        step.run(None, [*as_root, "apt-get", "update"], env=environment)
+        step.run(None, [*as_root, "apt-get", "install", "-y", "--no-install-recommends", package], env=environment)
+
+
+def debian_mirror():
+    """The mirror to take Debian from: DEBIAN_MIRROR, or the one the machine's apt uses, or None (mmdebstrap's)."""
+    if os.environ.get("DEBIAN_MIRROR"):
+        return os.environ["DEBIAN_MIRROR"]
+    fields = "$(REPO_URI)|$(CODENAME)|$(COMPONENT)|$(ORIGIN)|$(LABEL)"
+    targets = _output("apt-get", "indextargets", "--format", fields, "Created-By: Packages")
+    for target in targets.splitlines():
+        uri, codename, component, origin, label = (target.split("|") + [""] * 5)[:5]
+        if (component, origin, label) == ("main", "Debian", "Debian") and re.fullmatch("[a-z]+", codename):
+            return uri.rstrip("/")
+    return None
+
+
+def apt_network_options():
+    """The machine's apt settings for proxies and certificates, for the apt that makes the tool root."""
+    wanted = re.compile(r'Acquire::https?::(Proxy|CAInfo|CAPath|Verify-[A-Za-z]+)[^ ]* ".+";')
+    return [line.rstrip(";") for line in _output("apt-config", "dump").splitlines() if wanted.fullmatch(line)]
+
+
+def _output(*command):
+    try:
+        return subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True).stdout
+    except FileNotFoundError:
+        return ""

@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Commands in the tool root. Whatever they start dies with the lab; see nsinit.py for how."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from .errors import LabError
+from .paths import CHECKOUT, LAB, cache_root
+
+# What commands in the tool root may know of the user's environment.
+PASSED_ON = ("TERM", "LANG", "COLORTERM", "http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY",
+             "NO_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR", "RUST_LOG", "RUST_BACKTRACE", "V", "W", "KDIR")
+
+# Files of the machine that network access from the tool root needs.
+NETWORK = ("/etc/resolv.conf", "/etc/hosts", "/etc/ssl/certs")
+
+
+class Sandbox:
+    """One command in the tool root `root`, started at once.
+
+    `binds` are (source, target, readonly); the checkout and the cache are always visible at their own paths.
+    Descriptors in `pass_fds` reach the command under the same numbers.
+    """
+
+    def __init__(self, root, argv, cwd=None, env=None, binds=(), pass_fds=(), **popen):
+        mountpoint = cache_root() / "mnt"
+        mountpoint.mkdir(parents=True, exist_ok=True)
+        self._alive, alive_fd = os.pipe()
+        spec = {
+            "parent": os.getpid(),
+            "root": str(root),
+            "mountpoint": str(mountpoint),
+            "binds": [*_own_binds(), *((str(s), str(t), r) for s, t, r in binds)],
+            "cwd": str(cwd or CHECKOUT),
+            "env": {**_environment(), **(env or {})},
+            "argv": [str(arg) for arg in argv],
+            "alive_fd": alive_fd,
+        }
+        command = [sys.executable, "-S", "-E", str(LAB / "nsinit.py"), json.dumps(spec)]
+        try:
+            self.process = subprocess.Popen(command, pass_fds=(alive_fd, *pass_fds), **popen)
+        finally:
+            os.close(alive_fd)
+
+    def wait(self):
+        """Wait for the command; its exit status, 128 + n when signal n ended it."""
+        status = self.process.wait()
+        self._wait_until_gone()
+        return 128 - status if status < 0 else status
+
+    def kill(self):
+        """Kill the command and everything it started, and wait until they are gone."""
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+        self._wait_until_gone()
+
+    def _wait_until_gone(self):
+        # Only process 1 of the namespace holds the other end, and it is the last to go.
+        if self._alive is not None:
+            os.read(self._alive, 1)
+            os.close(self._alive)
+            self._alive = None
+
+
+def run(root, argv, **options):
+    """Run a command in the tool root to its end; its exit status."""
+    sandbox = Sandbox(root, argv, **options)
+    try:
+        return sandbox.wait()
+    except BaseException:
+        sandbox.kill()
+        raise
+
+
+def output(root, argv, **options):
+    """What a command in the tool root prints, stripped. Raises LabError when it fails."""
+    sandbox = Sandbox(root, argv, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True, **options)
+    try:
+        text = sandbox.process.stdout.read()
+        status = sandbox.wait()
+    except BaseException:
+        sandbox.kill()
+        raise
+    if status:
+        raise LabError(f"{' '.join(map(str, argv))} failed with status {status}")
+    return text.strip()
+
+
+def _own_binds():
+    cache_root().mkdir(parents=True, exist_ok=True)
+    network = [(os.path.realpath(path), path, True) for path in NETWORK if os.path.exists(path)]
+    own = [(str(cache_root()), str(cache_root()), False), (str(CHECKOUT), str(CHECKOUT), False)]
+    kdir = os.environ.get("KDIR")
+    if kdir and Path(kdir).is_dir():
+        own.append((os.path.realpath(kdir), os.path.realpath(kdir), False))
+    return network + own
+
+
+def _environment():
+    passed = {name: value for name, value in os.environ.items() if name in PASSED_ON or name.startswith("CARGO_")}
+    passed.pop("CARGO_HOME", None)
+    return {"TERM": "dumb", **passed, "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+            "HOME": "/root", "LC_ALL": "C.UTF-8"}

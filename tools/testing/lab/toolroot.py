@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The tool root: a Debian tree with the compiler, QEMU, the kernel and its source, made by mmdebstrap."""
+
+import os
+
+from . import cache, machine, progress, sandbox
+from .paths import LAB, digest, read_versions
+
+# What the tool root holds besides the kernel's own packages (toolroot-hook.sh).
+PACKAGES = (
+    # kernel builds
+    "gcc", "libc6-dev", "make", "bc", "bison", "flex", "libelf-dev", "libssl-dev", "pahole", "kmod", "cpio", "rsync",
+    "perl", "xz-utils", "zstd", "python3-minimal", "python3",
+    # Rust, in the kernel and outside
+    "rustc", "rust-src", "rustfmt", "rust-clippy", "cargo", "bindgen", "pkg-config",
+    # the VM, and what is at hand inside
+    "qemu-system-x86", "busybox-static", "mount", "pciutils", "procps", "openssl", "ca-certificates",
+)
+
+# Files of those packages nobody here needs: a third of the bytes.
+LEFT_OUT = ("/usr/share/doc/*", "/usr/share/man/*", "/usr/share/info/*", "/usr/share/locale/*",
+            "/usr/lib/llvm-*/lib/lib*.a", "/usr/src/rustc-{RUSTC}/compiler/*", "/usr/src/rustc-{RUSTC}/src/*")
+
+# The versions the tool root depends on.
+VERSIONS = ("SUITE", "BACKPORTS", "LINUX_SERIES", "LINUX_VERSION", "LINUX_RELEASE", "RUSTC")
+
+HOOKS = ("toolroot-setup.sh", "toolroot-kernel.sh")
+
+SPACE_MIB = 6000
+
+
+def get():
+    """The tool root's directory; makes it when missing."""
+    versions = {name: read_versions()[name] for name in VERSIONS}
+    key = digest(repr(versions), repr(PACKAGES), repr(LEFT_OUT), *((LAB / hook).read_bytes() for hook in HOOKS))
+    return cache.entry("toolroot", key, "the tool root", lambda new: _build(new, versions), SPACE_MIB)
+
+
+def linux_release(root):
+    """The release of the distribution's kernel in the tool root, e.g. 7.3.4+deb13-amd64."""
+    return (root / "etc/lab-linux").read_text().strip()
+
+
+def linux_source():
+    """The unpacked source of that kernel, as a path inside the tool root."""
+    return f"/usr/src/linux-source-{read_versions()['LINUX_SERIES']}"
+
+
+def _build(new, versions):
+    machine.require("mmdebstrap", "mmdebstrap")
+    mirror = machine.debian_mirror()
+    with progress.Step("toolroot", "Making the tool root", lines=1500) as step:
+        command = ["mmdebstrap", "--variant=apt", "--mode=root", "--format=directory", "--verbose",
+                   f"--aptopt=APT::Default-Release \"{versions['BACKPORTS']}\"",
+                   '--aptopt=APT::Install-Recommends "false"',
+                   *(f"--aptopt={option}" for option in machine.apt_network_options()),
+                   *(f"--dpkgopt=path-exclude={pattern.format(**versions)}" for pattern in LEFT_OUT),
+                   f"--include={','.join(PACKAGES)}",
+                   f"--setup-hook={LAB / HOOKS[0]}",
+                   f"--customize-hook={LAB / HOOKS[1]}",
+                   versions["SUITE"], str(new), *([mirror] if mirror else [])]
+        step.run(None, command, env={**os.environ, **versions})
+        rustc = sandbox.output(new, ["rustc", "--version"]).split()[1]
+        if rustc != versions["RUSTC"]:
+            step.fail(f"the tool root has rustc {rustc}, the kernel was built with {versions['RUSTC']}")
