@@ -1,0 +1,216 @@
+// SPDX-License-Identifier: GPL-2.0
+//! The SEV firmware as a state machine: commands in, statuses out, no I/O of its own.
+//!
+//! A [`Firmware`] sees the machine through [`GuestMemory`] and its persistent storage through
+//! [`Flash`]. What does not survive a power cycle is dropped by [`Firmware::reset`].
+//!
+//! Glossary: PSTATE, the platform state (UNINIT, INIT, WORKING); TMR, trusted memory region for SEV-ES;
+//! NV, the persistent data of the platform, in flash (INIT) or in memory the driver provides (INIT_EX).
+
+mod command;
+mod ownership;
+mod platform;
+mod status;
+
+pub use command::{command_id, command_name};
+pub use status::{Status, UnknownStatus};
+
+use crate::{
+    memory::{DmaError, GuestMemory},
+    model::{Model, Version},
+};
+use command::{Buffer, Command, CommandBuffer};
+use std::io;
+
+/// Result of a command handler.
+type Done = Result<(), Status>;
+
+/// A number as people write it: decimal, or hexadecimal after `0x`.
+fn parse_u16(text: &str) -> Option<u16> {
+    match text.strip_prefix("0x") {
+        Some(hex) => u16::from_str_radix(hex, 16).ok(),
+        None => text.parse().ok(),
+    }
+}
+
+impl From<DmaError> for Status {
+    fn from(_: DmaError) -> Self {
+        Self::INVALID_ADDRESS
+    }
+}
+
+/// The flash (SPI ROM) that holds the platform's persistent data.
+pub trait Flash: Send {
+    /// The stored data, or `None` when the flash is erased.
+    ///
+    /// # Errors
+    ///
+    /// When the storage cannot be read.
+    fn read(&self) -> io::Result<Option<Vec<u8>>>;
+
+    /// Replaces the stored data; after a failure or a power cut the old data is still there.
+    ///
+    /// # Errors
+    ///
+    /// When the storage cannot be written.
+    fn write(&mut self, data: &[u8]) -> io::Result<()>;
+
+    /// Erases the flash.
+    ///
+    /// # Errors
+    ///
+    /// When the storage cannot be written.
+    fn erase(&mut self) -> io::Result<()>;
+}
+
+/// Flash that forgets, for tests and for driving the firmware without a state directory.
+#[derive(Debug, Default)]
+pub struct VecFlash(pub Option<Vec<u8>>);
+
+impl Flash for VecFlash {
+    fn read(&self) -> io::Result<Option<Vec<u8>>> {
+        Ok(self.0.clone())
+    }
+
+    fn write(&mut self, data: &[u8]) -> io::Result<()> {
+        self.0 = Some(data.to_vec());
+        Ok(())
+    }
+
+    fn erase(&mut self) -> io::Result<()> {
+        self.0 = None;
+        Ok(())
+    }
+}
+
+/// What is fused into one chip.
+#[derive(Clone)]
+pub struct Chip {
+    /// The secret all chip-unique keys are derived from.
+    pub secret: [u8; 32],
+}
+
+/// What changes a command's execution from outside; see [`crate::device::fault`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Override {
+    /// Answer with this status instead of running the command.
+    pub status: Option<Status>,
+    /// Report this length wherever the command reports one.
+    pub length: Option<u32>,
+}
+
+/// What exists between INIT and SHUTDOWN.
+#[derive(Debug, Default)]
+struct Session {
+    /// CONFIG of INIT as PLATFORM_STATUS reports it.
+    config: u16,
+}
+
+/// The firmware of one chip.
+pub struct Firmware {
+    model: &'static Model,
+    chip: Chip,
+    flash: Box<dyn Flash>,
+    /// The running version: the model's, or that of an image downloaded since the last reset.
+    version: Version,
+    /// `None` in PSTATE.UNINIT.
+    session: Option<Session>,
+}
+
+impl Firmware {
+    /// The firmware of `chip` after power-on.
+    #[must_use]
+    pub fn new(model: &'static Model, chip: Chip, flash: Box<dyn Flash>) -> Self {
+        Self {
+            model,
+            chip,
+            flash,
+            version: model.version,
+            session: None,
+        }
+    }
+
+    /// A power cycle: only fuses and flash survive.
+    pub fn reset(&mut self) {
+        self.session = None;
+        self.version = self.model.version;
+    }
+
+    /// The running firmware's version.
+    #[must_use]
+    pub fn version(&self) -> Version {
+        self.version
+    }
+
+    /// Runs the command `id` whose buffer is at `addr`.
+    ///
+    /// Never panics and never touches memory but through `memory`, whatever the arguments.
+    pub fn execute(
+        &mut self,
+        id: u16,
+        addr: u64,
+        memory: &mut dyn GuestMemory,
+        over: Override,
+    ) -> Status {
+        if let Some(status) = over.status {
+            return status;
+        }
+        let known = command::find(id)
+            .filter(|command| (self.version.major, self.version.minor) >= command.since);
+        let Some(command) = known else {
+            return Status::INVALID_COMMAND;
+        };
+        match self.run(command, self.strip_c_bit(addr), memory, over.length) {
+            Ok(()) => Status::SUCCESS,
+            Err(status) => status,
+        }
+    }
+
+    fn run(
+        &mut self,
+        command: &Command,
+        addr: u64,
+        memory: &mut dyn GuestMemory,
+        length: Option<u32>,
+    ) -> Done {
+        let handler = command.handler.ok_or(Status::UNSUPPORTED)?;
+        let mut buffer = CommandBuffer::zeroed(command.len);
+        if matches!(command.buffer, Buffer::In | Buffer::InOut) {
+            memory.read(addr, buffer.bytes_mut())?;
+        }
+        let done = handler(self, &mut buffer, memory);
+        if let Some(length) = length {
+            command
+                .lengths
+                .iter()
+                .for_each(|&offset| buffer.set_u32(offset, length));
+        }
+        let write_back = match command.buffer {
+            Buffer::None | Buffer::In => false,
+            Buffer::Out => done.is_ok(),
+            Buffer::InOut => matches!(done, Ok(()) | Err(Status::INVALID_LENGTH)),
+        };
+        if write_back {
+            let written = memory.write(addr, buffer.bytes());
+            // A refused write must not hide why the command itself failed.
+            done?;
+            written?;
+        }
+        done
+    }
+
+    /// Drivers pass addresses with the C-bit when the host's memory is encrypted.
+    fn strip_c_bit(&self, addr: u64) -> u64 {
+        addr & !(1 << self.model.c_bit)
+    }
+
+    /// # Errors
+    ///
+    /// INVALID_PLATFORM_STATE unless in PSTATE.UNINIT.
+    fn uninitialized(&self) -> Done {
+        match self.session {
+            None => Ok(()),
+            Some(_) => Err(Status::INVALID_PLATFORM_STATE),
+        }
+    }
+}

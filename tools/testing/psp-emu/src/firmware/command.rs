@@ -1,0 +1,251 @@
+// SPDX-License-Identifier: GPL-2.0
+//! The command table: ids, names, buffer lengths and directions (SEV-API, "Command Identifiers"), and
+//! the command buffer.
+//!
+//! A command belongs to one row; what handles it is named there. Rows without a handler are known to
+//! the specification and not emulated: they answer UNSUPPORTED, ids without a row INVALID_COMMAND.
+
+use super::{ownership, platform, Done, Firmware, Status};
+use crate::memory::GuestMemory;
+
+/// What the firmware does with the command buffer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Buffer {
+    /// The command has none; the address registers are ignored.
+    None,
+    /// Read before the command.
+    In,
+    /// Written after success.
+    Out,
+    /// Read before, written after success and after INVALID_LENGTH.
+    InOut,
+}
+
+/// Runs one command on its buffer.
+pub(super) type Handler = fn(&mut Firmware, &mut CommandBuffer, &mut dyn GuestMemory) -> Done;
+
+/// One row of the command table.
+pub(super) struct Command {
+    pub(super) id: u16,
+    pub(super) name: &'static str,
+    /// Length of the command buffer in bytes.
+    pub(super) len: usize,
+    pub(super) buffer: Buffer,
+    /// First API version (major, minor) with this command; older firmware does not know it.
+    pub(super) since: (u8, u8),
+    pub(super) handler: Option<Handler>,
+    /// Offsets of the 32-bit fields in which the firmware reports a length.
+    pub(super) lengths: &'static [usize],
+}
+
+const fn row(
+    id: u16,
+    name: &'static str,
+    len: usize,
+    buffer: Buffer,
+    since: (u8, u8),
+    handler: Handler,
+) -> Command {
+    Command {
+        id,
+        name,
+        len,
+        buffer,
+        since,
+        handler: Some(handler),
+        lengths: &[],
+    }
+}
+
+impl Command {
+    const fn reporting(mut self, lengths: &'static [usize]) -> Self {
+        self.lengths = lengths;
+        self
+    }
+}
+
+/// A command of the specification that is not emulated.
+const fn absent(id: u16, name: &'static str) -> Command {
+    Command {
+        id,
+        name,
+        len: 0,
+        buffer: Buffer::None,
+        since: (0, 0),
+        handler: None,
+        lengths: &[],
+    }
+}
+
+#[rustfmt::skip] // A table is read by columns.
+static COMMANDS: &[Command] = &[
+    row(0x001, "INIT",              0x14, Buffer::In,    (0, 0),  platform::init),
+    row(0x002, "SHUTDOWN",          0x00, Buffer::None,  (0, 0),  platform::shutdown),
+    row(0x003, "PLATFORM_RESET",    0x00, Buffer::None,  (0, 0),  platform::platform_reset),
+    row(0x004, "PLATFORM_STATUS",   0x0c, Buffer::Out,   (0, 0),  platform::platform_status),
+    absent(0x005, "PEK_GEN"),
+    absent(0x006, "PEK_CSR"),
+    absent(0x007, "PEK_CERT_IMPORT"),
+    absent(0x008, "PDH_CERT_EXPORT"),
+    absent(0x009, "PDH_GEN"),
+    row(0x00a, "DF_FLUSH",          0x00, Buffer::None,  (0, 0),  platform::df_flush),
+    absent(0x00b, "DOWNLOAD_FIRMWARE"),
+    row(0x00c, "GET_ID",            0x0c, Buffer::InOut, (0, 16), ownership::get_id).reporting(&[0x8]),
+    absent(0x00d, "INIT_EX"),
+    row(0x00e, "NOP",               0x00, Buffer::None,  (0, 24), platform::nop),
+    absent(0x00f, "RING_BUFFER"),
+    absent(0x020, "DECOMMISSION"),
+    absent(0x021, "ACTIVATE"),
+    absent(0x022, "DEACTIVATE"),
+    absent(0x023, "GUEST_STATUS"),
+    absent(0x024, "COPY"),
+    absent(0x025, "ACTIVATE_EX"),
+    absent(0x030, "LAUNCH_START"),
+    absent(0x031, "LAUNCH_UPDATE_DATA"),
+    absent(0x032, "LAUNCH_UPDATE_VMSA"),
+    absent(0x033, "LAUNCH_MEASURE"),
+    absent(0x034, "LAUNCH_SECRET"),
+    absent(0x035, "LAUNCH_FINISH"),
+    absent(0x036, "ATTESTATION"),
+    absent(0x040, "SEND_START"),
+    absent(0x041, "SEND_UPDATE_DATA"),
+    absent(0x042, "SEND_UPDATE_VMSA"),
+    absent(0x043, "SEND_FINISH"),
+    absent(0x044, "SEND_CANCEL"),
+    absent(0x050, "RECEIVE_START"),
+    absent(0x051, "RECEIVE_UPDATE_DATA"),
+    absent(0x052, "RECEIVE_UPDATE_VMSA"),
+    absent(0x053, "RECEIVE_FINISH"),
+    absent(0x060, "DBG_DECRYPT"),
+    absent(0x061, "DBG_ENCRYPT"),
+    absent(0x070, "SWAP_OUT"),
+    absent(0x071, "SWAP_IN"),
+];
+
+/// The row of a command id.
+pub(super) fn find(id: u16) -> Option<&'static Command> {
+    COMMANDS.iter().find(|command| command.id == id)
+}
+
+/// The specification's name of a command id.
+#[must_use]
+pub fn command_name(id: u16) -> Option<&'static str> {
+    find(id).map(|command| command.name)
+}
+
+/// The id of a command given by its name, in any case, or by number.
+#[must_use]
+pub fn command_id(text: &str) -> Option<u16> {
+    let named = COMMANDS
+        .iter()
+        .find(|command| command.name.eq_ignore_ascii_case(text));
+    named
+        .map(|command| command.id)
+        .or_else(|| super::parse_u16(text))
+}
+
+/// The firmware's copy of a command buffer, accessed by the offsets of the specification's tables.
+///
+/// Integers are little-endian. Offsets are constants of the command handlers and lie within the
+/// length the command's row states.
+pub(super) struct CommandBuffer {
+    bytes: Vec<u8>,
+}
+
+impl CommandBuffer {
+    pub(super) fn zeroed(len: usize) -> Self {
+        Self {
+            bytes: vec![0; len],
+        }
+    }
+
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    pub(super) fn bytes_mut(&mut self) -> &mut [u8] {
+        &mut self.bytes
+    }
+
+    fn array<const N: usize>(&self, offset: usize) -> [u8; N] {
+        let mut array = [0; N];
+        array.copy_from_slice(&self.bytes[offset..offset + N]);
+        array
+    }
+
+    pub(super) fn u16(&self, offset: usize) -> u16 {
+        u16::from_le_bytes(self.array(offset))
+    }
+
+    pub(super) fn u32(&self, offset: usize) -> u32 {
+        u32::from_le_bytes(self.array(offset))
+    }
+
+    pub(super) fn u64(&self, offset: usize) -> u64 {
+        u64::from_le_bytes(self.array(offset))
+    }
+
+    pub(super) fn set_u32(&mut self, offset: usize, value: u32) {
+        self.bytes[offset..offset + 4].copy_from_slice(&value.to_le_bytes());
+    }
+
+    /// Whether a reserved range is zero.
+    pub(super) fn is_zero(&self, offset: usize, len: usize) -> bool {
+        self.bytes[offset..offset + len]
+            .iter()
+            .all(|&byte| byte == 0)
+    }
+
+    /// Answers a buffer of `capacity` bytes, stated in the field at `offset`, with the needed length.
+    ///
+    /// # Errors
+    ///
+    /// INVALID_LENGTH when the capacity is too small. The field then holds the needed length, as it
+    /// does after success.
+    pub(super) fn offer(&mut self, offset: usize, needed: usize) -> Done {
+        let needed = u32::try_from(needed).map_err(|_| Status::RESOURCE_LIMIT)?;
+        let capacity = self.u32(offset);
+        self.set_u32(offset, needed);
+        if capacity < needed {
+            return Err(Status::INVALID_LENGTH);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn command_ids_ascend_and_fit_the_register() {
+        assert!(COMMANDS.windows(2).all(|pair| pair[0].id < pair[1].id));
+        assert!(COMMANDS.iter().all(|command| command.id <= 0x7ff));
+    }
+
+    #[test]
+    fn reported_lengths_lie_in_the_buffer() {
+        for command in COMMANDS {
+            assert!(command
+                .lengths
+                .iter()
+                .all(|offset| offset + 4 <= command.len));
+            assert_eq!(
+                command.len == 0,
+                command.buffer == Buffer::None,
+                "{}",
+                command.name
+            );
+        }
+    }
+
+    #[test]
+    fn commands_are_found_by_name_and_number() {
+        assert_eq!(command_id("platform_status"), Some(4));
+        assert_eq!(command_id("0x4"), Some(4));
+        assert_eq!(command_id("2047"), Some(2047));
+        assert_eq!(command_id("PLATFORM"), None);
+        assert_eq!(command_name(0x00c), Some("GET_ID"));
+        assert_eq!(command_name(0x7ff), None);
+    }
+}

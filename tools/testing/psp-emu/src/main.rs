@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: GPL-2.0
+//! The program: one emulated PSP on a vfio-user socket.
+#![forbid(unsafe_code)]
+
+use clap::Parser;
+use psp_emu::{
+    device::{
+        fault::{Fault, Faults},
+        Device,
+    },
+    firmware::Firmware,
+    model::{ModelRef, MILAN},
+    socket::{self, SocketError, SocketFile},
+    state_dir::{StateDir, StateError},
+    trace::Trace,
+    vfio,
+};
+use signal_hook::{
+    consts::{SIGINT, SIGTERM},
+    iterator::Signals,
+};
+use std::{
+    io,
+    path::PathBuf,
+    process::{self, ExitCode},
+    thread,
+};
+use tracing::{error, info, Level};
+
+/// An emulated AMD Secure Processor (PSP) with its SEV firmware, as a vfio-user PCI device for QEMU.
+///
+/// Serves one VM after another until it gets SIGTERM or SIGINT. The socket appears when VMs may
+/// connect. A new state directory gets a new chip.
+#[derive(Parser)]
+#[command(name = "psp-emu", version)]
+struct Options {
+    /// The socket to listen on
+    #[arg(long, value_name = "PATH")]
+    socket: PathBuf,
+    /// The directory of the chip's identity and persistent data
+    #[arg(long, value_name = "DIR")]
+    state: PathBuf,
+    /// naples, rome, milan, genoa or turin [default: that of the state directory, milan in a new one]
+    #[arg(long, value_name = "MODEL")]
+    model: Option<ModelRef>,
+    /// Write a line for each command to this file
+    #[arg(long, value_name = "FILE")]
+    trace: Option<PathBuf>,
+    /// Make something go wrong: all-ones, stuck-busy, no-response[:CMD[:COUNT]],
+    /// lost-irq[:CMD[:COUNT]], late:MS[:CMD[:COUNT]], status:CODE[:CMD[:COUNT]],
+    /// length:N[:CMD[:COUNT]]; may be given several times
+    #[arg(long = "fault", value_name = "SPEC")]
+    faults: Vec<Fault>,
+    /// Say more; twice for every message of the protocol
+    #[arg(long, short, action = clap::ArgAction::Count)]
+    verbose: u8,
+}
+
+/// Why the program cannot run.
+#[derive(Debug, thiserror::Error)]
+enum RunError {
+    #[error("state directory: {0}")]
+    State(#[from] StateError),
+    #[error("socket: {0}")]
+    Socket(#[from] SocketError),
+    #[error("trace file {path}: {source}", path = .path.display())]
+    Trace { path: PathBuf, source: io::Error },
+    #[error("signals: {0}")]
+    Signals(io::Error),
+    #[error("server: {0}")]
+    Server(io::Error),
+}
+
+/// Ends the program cleanly at a signal.
+///
+/// Nothing else needs to end cleanly: the state directory is right at any moment.
+fn exit_on_signal(file: SocketFile) -> io::Result<()> {
+    let mut signals = Signals::new([SIGTERM, SIGINT])?;
+    let wait = move || {
+        if signals.forever().next().is_some() {
+            drop(file);
+            process::exit(0);
+        }
+    };
+    thread::Builder::new()
+        .name("signals".to_owned())
+        .spawn(wait)?;
+    Ok(())
+}
+
+fn run(options: Options) -> Result<(), RunError> {
+    let state = StateDir::open(&options.state, options.model.map(|model| model.0), &MILAN)?;
+    let model = state.model();
+    let firmware = Firmware::new(model, state.chip(), state.into_flash());
+    let version = firmware.version();
+    let open = |path: PathBuf| {
+        Trace::create(&path, model, version).map_err(|source| RunError::Trace { path, source })
+    };
+    let trace = options.trace.map(open).transpose()?;
+    let device = Device::new(model, firmware, Faults::from(options.faults));
+    let (listener, file) = socket::bind(&options.socket)?;
+    exit_on_signal(file).map_err(RunError::Signals)?;
+    info!(
+        "{} with SEV API {version} on {}",
+        model.name,
+        options.socket.display()
+    );
+    vfio::serve(listener, device, trace).map_err(RunError::Server)
+}
+
+fn main() -> ExitCode {
+    let options = Options::parse();
+    let level = match options.verbose {
+        0 => Level::WARN,
+        1 => Level::INFO,
+        _ => Level::DEBUG,
+    };
+    tracing_subscriber::fmt()
+        .with_writer(io::stderr)
+        .with_max_level(level)
+        .init();
+    match run(options) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(cause) => {
+            error!("{cause}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: GPL-2.0
+//! Guest RAM as QEMU hands it over: pieces of files, mapped where the guest sees them.
+
+use crate::memory::{split, DmaError, GuestMemory, Piece};
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    io::{self, ErrorKind},
+};
+use vm_memory::{
+    mmap::{MmapRegion, MmapRegionBuilder},
+    Bytes, FileOffset, VolatileMemory,
+};
+
+/// One mapped piece.
+struct Region {
+    mapping: MmapRegion,
+    writable: bool,
+}
+
+/// All RAM of the VM that came with a file descriptor. What came without (device memory, mostly) is no
+/// RAM to the firmware.
+#[derive(Default)]
+pub(super) struct GuestRam {
+    regions: BTreeMap<u64, (u64, Region)>,
+}
+
+impl GuestRam {
+    /// Maps `size` bytes of `fd` from `offset` at guest physical `address`.
+    ///
+    /// # Errors
+    ///
+    /// When the range wraps around, overlaps what is mapped, or is not in the file.
+    pub(super) fn map(
+        &mut self,
+        fd: Option<File>,
+        offset: u64,
+        address: u64,
+        size: u64,
+        writable: bool,
+    ) -> io::Result<()> {
+        let Some(fd) = fd else { return Ok(()) };
+        let end = address.checked_add(size).filter(|&end| end > address);
+        let end = end.ok_or(ErrorKind::InvalidInput)?;
+        let below = self.regions.range(..end).next_back();
+        if below.is_some_and(|(start, (size, _))| start + size > address) {
+            return Err(ErrorKind::AlreadyExists.into());
+        }
+        // A page past the end of the file would kill us when touched.
+        if offset
+            .checked_add(size)
+            .is_none_or(|end| fd.metadata().map_or(true, |meta| end > meta.len()))
+        {
+            return Err(ErrorKind::UnexpectedEof.into());
+        }
+        let protection = if writable {
+            libc::PROT_READ | libc::PROT_WRITE
+        } else {
+            libc::PROT_READ
+        };
+        let len = usize::try_from(size).map_err(|_| ErrorKind::InvalidInput)?;
+        let mapping = MmapRegionBuilder::new(len)
+            .with_file_offset(FileOffset::new(fd, offset))
+            .with_mmap_prot(protection)
+            .with_mmap_flags(libc::MAP_SHARED | libc::MAP_NORESERVE)
+            .build()
+            .map_err(|error| io::Error::new(ErrorKind::InvalidInput, error))?;
+        self.regions
+            .insert(address, (size, Region { mapping, writable }));
+        Ok(())
+    }
+
+    /// Forgets every piece that lies wholly in the range.
+    pub(super) fn unmap(&mut self, address: u64, size: u64) {
+        let end = address.saturating_add(size);
+        self.regions
+            .retain(|&start, (size, _)| start < address || start + *size > end);
+    }
+
+    fn pieces(&self, addr: u64, len: usize) -> Result<Vec<Piece<'_, Region>>, DmaError> {
+        split(&self.regions, addr, len).ok_or(DmaError { addr, len })
+    }
+}
+
+impl GuestMemory for GuestRam {
+    fn read(&self, addr: u64, buf: &mut [u8]) -> Result<(), DmaError> {
+        let error = DmaError {
+            addr,
+            len: buf.len(),
+        };
+        for piece in self.pieces(addr, buf.len())? {
+            let part = &mut buf[piece.at..piece.at + piece.len];
+            let slice = piece.region.mapping.as_volatile_slice();
+            slice
+                .read_slice(part, piece.offset as usize)
+                .map_err(|_| error)?;
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, addr: u64, data: &[u8]) -> Result<(), DmaError> {
+        let error = DmaError {
+            addr,
+            len: data.len(),
+        };
+        let pieces = self.pieces(addr, data.len())?;
+        if pieces.iter().any(|piece| !piece.region.writable) {
+            return Err(error);
+        }
+        for piece in pieces {
+            let part = &data[piece.at..piece.at + piece.len];
+            let slice = piece.region.mapping.as_volatile_slice();
+            slice
+                .write_slice(part, piece.offset as usize)
+                .map_err(|_| error)?;
+        }
+        Ok(())
+    }
+
+    fn is_writable(&self, addr: u64, len: u64) -> bool {
+        let pieces = usize::try_from(len)
+            .ok()
+            .and_then(|len| split(&self.regions, addr, len));
+        pieces.is_some_and(|pieces| pieces.iter().all(|piece| piece.region.writable))
+    }
+}
