@@ -12,6 +12,7 @@ use crate::platform::States;
 use crate::status::FwStatus;
 
 pub mod platform;
+pub mod snp;
 
 /// Most bytes a command buffer may have: it must lie within one page.
 pub const CMD_BUF_LEN: usize = 4096;
@@ -203,8 +204,8 @@ pub trait Command: FromBytes + IntoBytes + Immutable + KnownLayout + Copy {
     fn reply(&self, sent: &Self) -> Result<Self::Reply, Malformed>;
 }
 
-/// The table's length and the type must agree; evaluated for each command type at compile time.
-pub(crate) const fn check<C: Command>() {
+/// Stops the compiler if a command's type and the id table disagree; each command type is checked.
+pub const fn check<C: Command>() {
     assert!(size_of::<C>() == C::ID.buffer_len());
     let mut i = 0;
     while i < C::BUFFERS.len() {

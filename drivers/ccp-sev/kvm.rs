@@ -1,0 +1,324 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The API that `kvm-amd` links against, with the names and the C ABI of
+//! [`include/linux/psp-sev.h`](srctree/include/linux/psp-sev.h).
+//!
+//! `exports.c` exports the functions. Where an `error` pointer is passed it may be null, and it is
+//! written under the rules of [`CmdError::fw_error`].
+
+use kernel::{
+    bindings,
+    ffi::{
+        c_int,
+        c_uint,
+        c_ulong,
+        c_void, //
+    },
+    prelude::*, //
+};
+use psp::{
+    cmd::{
+        CmdId,
+        BLOB_MAX_LEN,
+        CMD_BUF_LEN, //
+    },
+    platform::PlatformState,
+    status::FwStatus,
+    uapi::NO_FW_CALL, //
+};
+
+use crate::{
+    error::CmdError,
+    ffi,
+    psp_dev,
+    user, //
+};
+
+/// `struct sev_platform_init_args`.
+#[repr(C)]
+struct PlatformInitArgs {
+    error: c_int,
+    probe: bool,
+    max_snp_asid: c_uint,
+}
+
+/// Bits of `KVM_X86_*_VM` in `arch/x86/include/uapi/asm/kvm.h`.
+const KVM_X86_SEV_VM: c_int = 1 << 2;
+const KVM_X86_SEV_ES_VM: c_int = 1 << 3;
+
+/// # Safety
+///
+/// `error` is null or valid for writing.
+unsafe fn store(error: *mut c_int, value: Option<u32>) {
+    if let (Some(value), false) = (value, error.is_null()) {
+        // CAST: the bits of -1 stay those of -1.
+        // SAFETY: By this function's own requirements.
+        unsafe { error.write(value as c_int) };
+    }
+}
+
+/// Sends `id` with a copy of the `len` bytes at `data`, and copies back what the firmware left.
+///
+/// # Safety
+///
+/// `data` is null or valid for reading and writing as many bytes as the command has.
+unsafe fn send(id: CmdId, data: *mut c_void) -> Result<FwStatus, CmdError> {
+    let psp = psp_dev::active()?;
+    let len = id.buffer_len();
+    if data.is_null() != (len == 0) {
+        pr_warn!("SEV: {} with wrong data\n", id.name());
+        return Err(EINVAL.into());
+    }
+    let mut bytes = [0; 128];
+    const { assert!(bytes_are_enough(128)) };
+    let bytes = bytes.get_mut(..len).ok_or(EINVAL)?;
+    if len > 0 {
+        // SAFETY: By this function's own requirements.
+        unsafe { core::ptr::copy_nonoverlapping(data.cast(), bytes.as_mut_ptr(), len) };
+    }
+    let status = psp.lock().send_raw(id, bytes)?;
+    if len > 0 {
+        // SAFETY: By this function's own requirements.
+        unsafe { core::ptr::copy_nonoverlapping(bytes.as_ptr(), data.cast(), len) };
+    }
+    Ok(status)
+}
+
+const fn bytes_are_enough(have: usize) -> bool {
+    let mut i = 0;
+    while i < CmdId::ALL.len() {
+        if CmdId::ALL[i].buffer_len() > have || have > CMD_BUF_LEN {
+            return false;
+        }
+        i += 1;
+    }
+    true
+}
+
+/// # Safety
+///
+/// As [`send`] and [`store`].
+unsafe fn send_and_store(id: CmdId, data: *mut c_void, error: *mut c_int) -> c_int {
+    // SAFETY: By this function's own requirements.
+    let outcome = unsafe { send(id, data) }.and_then(|status| {
+        if status.is_success() {
+            Ok(())
+        } else {
+            Err(CmdError::Firmware(status))
+        }
+    });
+    let (ret, fw_error) = match outcome {
+        Ok(()) => (0, Some(0)),
+        Err(error) => (error.to_errno().to_errno(), error.fw_error()),
+    };
+    // SAFETY: By this function's own requirements.
+    unsafe { store(error, fw_error) };
+    ret
+}
+
+/// Sends any command.
+///
+/// # Safety
+///
+/// `data` is null or points to the command's struct, `error` is null or valid for writing.
+#[no_mangle]
+unsafe extern "C" fn sev_do_cmd(cmd: c_int, data: *mut c_void, error: *mut c_int) -> c_int {
+    let Ok(id) = u16::try_from(cmd)
+        .map_err(|_| ())
+        .and_then(|raw| CmdId::try_from(raw).map_err(|_| ()))
+    else {
+        return EINVAL.to_errno();
+    };
+    // SAFETY: By this function's own requirements.
+    unsafe { send_and_store(id, data, error) }
+}
+
+/// Sends any command on behalf of whoever opened `file`, which must be a `/dev/sev`.
+///
+/// # Safety
+///
+/// `file` is null or valid; the rest as [`sev_do_cmd`].
+#[no_mangle]
+unsafe extern "C" fn sev_issue_cmd_external_user(
+    file: *mut bindings::file,
+    cmd: c_uint,
+    data: *mut c_void,
+    error: *mut c_int,
+) -> c_int {
+    // SAFETY: By this function's own requirements; `f_op` never changes while a file is open.
+    if file.is_null() || !psp_dev::is_dev_sev(unsafe { (*file).f_op }.addr()) {
+        return EBADF.to_errno();
+    }
+    let Ok(cmd) = c_int::try_from(cmd) else {
+        return EINVAL.to_errno();
+    };
+    // SAFETY: By this function's own requirements.
+    unsafe { sev_do_cmd(cmd, data, error) }
+}
+
+/// Initialises the platform if it is not; cheap when it is.
+///
+/// # Safety
+///
+/// `args` is valid for reading and writing.
+#[no_mangle]
+unsafe extern "C" fn sev_platform_init(args: *mut PlatformInitArgs) -> c_int {
+    // A kernel that dumps another has no guests, and the other may have left SEV on.
+    if ffi::is_kdump() {
+        return 0;
+    }
+    let psp = match psp_dev::active() {
+        Ok(psp) => psp,
+        Err(error) => return error.to_errno(),
+    };
+    // SAFETY: By this function's own requirements.
+    let args = unsafe { &mut *args };
+    if args.probe && !ffi::init_on_probe() {
+        return 0;
+    }
+    let outcome = psp.lock().init();
+    match outcome {
+        Ok(()) => 0,
+        Err(error) => {
+            // CAST: the bits of -1 stay those of -1.
+            args.error = error.fw_error as c_int;
+            error.cause.to_errno().to_errno()
+        }
+    }
+}
+
+/// Shuts the platform down; KVM is being unloaded.
+#[no_mangle]
+extern "C" fn sev_platform_shutdown() {
+    if let Ok(psp) = psp_dev::active() {
+        // The failure was logged, and there is nobody to tell.
+        let _ = psp.lock().shutdown();
+    }
+}
+
+/// # Safety
+///
+/// `status` points to a `struct sev_user_data_status`, `error` is null or valid for writing.
+#[no_mangle]
+unsafe extern "C" fn sev_platform_status(status: *mut c_void, error: *mut c_int) -> c_int {
+    // SAFETY: By this function's own requirements.
+    unsafe { send_and_store(CmdId::PlatformStatus, status, error) }
+}
+
+/// # Safety
+///
+/// `data` points to a `struct sev_data_activate`, `error` is null or valid for writing.
+#[no_mangle]
+unsafe extern "C" fn sev_guest_activate(data: *mut c_void, error: *mut c_int) -> c_int {
+    // SAFETY: By this function's own requirements.
+    unsafe { send_and_store(CmdId::Activate, data, error) }
+}
+
+/// # Safety
+///
+/// `data` points to a `struct sev_data_deactivate`, `error` is null or valid for writing.
+#[no_mangle]
+unsafe extern "C" fn sev_guest_deactivate(data: *mut c_void, error: *mut c_int) -> c_int {
+    // SAFETY: By this function's own requirements.
+    unsafe { send_and_store(CmdId::Deactivate, data, error) }
+}
+
+/// # Safety
+///
+/// `data` points to a `struct sev_data_decommission`, `error` is null or valid for writing.
+#[no_mangle]
+unsafe extern "C" fn sev_guest_decommission(data: *mut c_void, error: *mut c_int) -> c_int {
+    // SAFETY: By this function's own requirements.
+    unsafe { send_and_store(CmdId::Decommission, data, error) }
+}
+
+/// # Safety
+///
+/// `error` is null or valid for writing.
+#[no_mangle]
+unsafe extern "C" fn sev_guest_df_flush(error: *mut c_int) -> c_int {
+    // SAFETY: The command has no data; the rest by this function's own requirements.
+    unsafe { send_and_store(CmdId::DfFlush, core::ptr::null_mut(), error) }
+}
+
+/// An errno as a pointer, for C's `IS_ERR()`.
+fn err_ptr(error: Error) -> *mut c_void {
+    // CAST: sign-extended, as C's `ERR_PTR()` does.
+    core::ptr::without_provenance_mut(error.to_errno() as usize)
+}
+
+/// Copies a blob from user space into memory that the caller frees with `kfree()`.
+#[no_mangle]
+extern "C" fn psp_copy_user_blob(address: u64, len: u32) -> *mut c_void {
+    // CAST: user addresses are as wide as the kernel's, usize has at least 32 bits here.
+    let (address, len) = (address as usize, len as usize);
+    if address == 0 || len == 0 || len > BLOB_MAX_LEN {
+        return err_ptr(EINVAL);
+    }
+    match user::read_bytes(address, len) {
+        // A `KVec` is one `kmalloc()` allocation, so C can free it.
+        Ok(bytes) => bytes.into_raw_parts().0.cast(),
+        Err(error) => err_ptr(error),
+    }
+}
+
+/// A page for the firmware; SNP is never on, so it needs no RMP transition.
+#[no_mangle]
+extern "C" fn snp_alloc_firmware_page(gfp: bindings::gfp_t) -> *mut c_void {
+    core::ptr::with_exposed_provenance_mut(ffi::get_page(gfp))
+}
+
+/// # Safety
+///
+/// `page` is null or comes from [`snp_alloc_firmware_page`], and is freed once.
+#[no_mangle]
+unsafe extern "C" fn snp_free_firmware_page(page: *mut c_void) {
+    if !page.is_null() {
+        // SAFETY: By this function's own requirements.
+        unsafe { ffi::put_page(page.expose_provenance()) };
+    }
+}
+
+/// Takes pages back from the firmware: without SNP it never had any.
+#[no_mangle]
+extern "C" fn snp_reclaim_pages(_paddr: c_ulong, _npages: c_uint, _locked: bool) -> c_int {
+    ENODEV.to_errno()
+}
+
+#[no_mangle]
+extern "C" fn sev_is_snp_ciphertext_hiding_supported() -> bool {
+    false
+}
+
+#[no_mangle]
+extern "C" fn sev_get_snp_policy_bits() -> u64 {
+    0
+}
+
+/// What kinds of guests the firmware can start: the truth, not what CPUID says.
+///
+/// The C driver always says SEV and SEV-ES. Here a platform that could not be initialised offers
+/// nothing, and one without a TMR offers no SEV-ES.
+#[no_mangle]
+extern "C" fn sev_firmware_supported_vm_types() -> c_int {
+    let Ok(psp) = psp_dev::active() else {
+        return 0;
+    };
+    let status = psp.lock().status();
+    match status {
+        Ok(status) if status.state == PlatformState::Uninit => {
+            // INIT was put off (`psp_init_on_probe=0`): the first guest will tell.
+            if ffi::init_on_probe() {
+                0
+            } else {
+                KVM_X86_SEV_VM | KVM_X86_SEV_ES_VM
+            }
+        }
+        Ok(status) if status.es => KVM_X86_SEV_VM | KVM_X86_SEV_ES_VM,
+        Ok(_) => KVM_X86_SEV_VM,
+        Err(_) => 0,
+    }
+}
+
+// `fw_error` of a failed INIT is -1 for C.
+const _: () = assert!(NO_FW_CALL as c_int == -1);

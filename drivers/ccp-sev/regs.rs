@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The registers of a PSP, whatever its generation.
+//!
+//! The offsets are in the library, because the emulator needs them too; see [`psp::regs`].
+
+use kernel::{
+    io::Io,
+    pci,
+    prelude::*, //
+};
+use psp::{
+    mailbox::CmdResp,
+    regs::{
+        Capabilities,
+        RegisterMap, //
+    },
+};
+
+/// The mapped BAR.
+pub(crate) type Bar<'a> = pci::Bar<'a, { RegisterMap::END }>;
+
+/// The BAR while the device is bound.
+pub(crate) type DevresBar = pci::DevresBar<{ RegisterMap::END }>;
+
+/// The device is gone, its registers with it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Unbound;
+
+/// A register map on a BAR. After unbind every access says [`Unbound`].
+pub(crate) struct Regs {
+    bar: DevresBar,
+    map: &'static RegisterMap,
+}
+
+impl Regs {
+    pub(crate) fn new(bar: DevresBar, map: &'static RegisterMap) -> Self {
+        Regs { bar, map }
+    }
+
+    fn read(&self, offset: usize) -> Result<u32, Unbound> {
+        self.bar
+            .try_access_with(|bar| bar.try_read32(offset))
+            .and_then(|value| value.ok())
+            .ok_or(Unbound)
+    }
+
+    fn write(&self, offset: usize, value: u32) -> Result<(), Unbound> {
+        self.bar
+            .try_access_with(|bar| bar.try_write32(value, offset))
+            .and_then(|done| done.ok())
+            .ok_or(Unbound)
+    }
+
+    /// What the PSP can do; `Ok(None)` if it hides from us.
+    pub(crate) fn capabilities(&self) -> Result<Option<Capabilities>, Unbound> {
+        Ok(Capabilities::from_raw(self.read(self.map.capability)?))
+    }
+
+    /// Turns all interrupts on or off.
+    pub(crate) fn enable_interrupts(&self, on: bool) -> Result<(), Unbound> {
+        self.write(self.map.inten, if on { u32::MAX } else { 0 })
+    }
+
+    /// Acknowledges whatever interrupt is pending.
+    pub(crate) fn clear_interrupts(&self) -> Result<(), Unbound> {
+        self.write(self.map.intsts, u32::MAX)
+    }
+
+    /// Reads the interrupt status and acknowledges just that.
+    pub(crate) fn take_interrupts(&self) -> Result<u32, Unbound> {
+        let status = self.read(self.map.intsts)?;
+        if status != 0 {
+            self.write(self.map.intsts, status)?;
+        }
+        Ok(status)
+    }
+
+    /// Reads CMDRESP.
+    pub(crate) fn cmdresp(&self) -> Result<CmdResp, Unbound> {
+        self.read(self.map.cmdresp).map(CmdResp::from_raw)
+    }
+
+    /// Starts a command: address low, high, then the command word, which is what the PSP waits for.
+    pub(crate) fn ring(&self, lo: u32, hi: u32, cmdresp: CmdResp) -> Result<(), Unbound> {
+        self.write(self.map.cmdbuf_lo, lo)?;
+        self.write(self.map.cmdbuf_hi, hi)?;
+        self.write(self.map.cmdresp, cmdresp.raw())
+    }
+}
