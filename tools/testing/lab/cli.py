@@ -1,15 +1,132 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The command line."""
+"""The command line: options, signals, errors and exit statuses."""
 
+import argparse
+import os
+import signal
 import sys
-from . import kernels, toolroot, sandbox
+
+from . import kernels, progress, run, sandbox, toolroot, vm
+from .errors import EXIT_LAB, EXIT_USAGE, Interrupted, LabError
+
+ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
 
 def main(argv):
-    root = toolroot.get()
-    if argv[0] == "exec":
-        rest = argv[1:]
-        if rest[:1] == ["--"]: rest = rest[1:]
-        return sandbox.run(root, rest)
-    if argv[0] == "kdir":
-        print(kernels.stock(root))
-        return 0
+    """Run the lab's command line; the exit status."""
+    options = _parser().parse_args(argv)
+    for signum in ENDING_SIGNALS:
+        signal.signal(signum, _on_signal)
+    try:
+        return options.function(options)
+    except LabError as error:
+        print(f"lab: {error}", file=sys.stderr)
+        if error.log:
+            print(f"lab: log: {error.log}", file=sys.stderr)
+        return error.status
+    except Interrupted as interrupted:
+        for signum in ENDING_SIGNALS:
+            signal.signal(signum, signal.SIG_IGN)
+        sandbox.kill_all()
+        print(f"lab: ended by {signal.Signals(interrupted.signum).name}", file=sys.stderr)
+        return 128 + interrupted.signum
+
+
+def _on_signal(signum, frame):
+    raise Interrupted(signum)
+
+
+def _parser():
+    parser = argparse.ArgumentParser(prog="tools/lab", description="Run Linux with an emulated AMD Secure Processor.",
+                                     allow_abbrev=False)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    command = _command(commands, "run", _run, "boot a VM and run a command inside")
+    _vm_options(command)
+    command.add_argument("command", nargs=argparse.REMAINDER, metavar="[--] COMMAND [ARG]...")
+    command.set_defaults(interactive=False)
+
+    command = _command(commands, "shell", _run, "the same with an interactive shell")
+    _vm_options(command)
+    command.add_argument("command", nargs=argparse.REMAINDER, metavar="[--] [COMMAND [ARG]...]")
+    command.set_defaults(interactive=True)
+
+    command = _command(commands, "exec", _exec, "run a command in the tool root, without a VM")
+    command.add_argument("command", nargs=argparse.REMAINDER, metavar="[--] COMMAND [ARG]...")
+
+    command = _command(commands, "kdir", _kdir, "print the kernel build tree's path, for make -C inside `lab exec`")
+    return parser
+
+
+def _command(commands, name, function, text):
+    command = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".", allow_abbrev=False)
+    command.set_defaults(function=function)
+    return command
+
+
+def _vm_options(command):
+    command.add_argument("--role", choices=("host", "guest", "plain"), default="host",
+                         help="the processor's role: an EPYC host with a PSP, a SEV guest, or no SEV at all (default: host)")
+    command.add_argument("--driver", choices=("rust", "upstream", "none"), default="rust",
+                         help="whose drivers to load (default: rust)")
+    command.add_argument("--kernel", choices=("debian", "kunit", "debug"), default="debian", help="which kernel (default: debian)")
+    command.add_argument("--model", choices=tuple(vm.CPUS), default="milan", help="the EPYC generation (default: milan)")
+    command.add_argument("--smp", type=_number(1, 64), default=2, metavar="N", help="virtual CPUs (default: 2)")
+    command.add_argument("--mem", type=_number(256, 1 << 20), default=1024, metavar="MiB", help="memory (default: 1024)")
+    command.add_argument("--share", type=_directory, metavar="DIR", help="a directory to be seen inside at /mnt/share")
+    command.add_argument("--state", metavar="DIR", help="keep the PSP's state here (default: a new PSP for each run)")
+    command.add_argument("--fault", action="append", default=[], metavar="SPEC", help="a fault for the emulated PSP to inject")
+    command.add_argument("--trace", metavar="FILE", help="write the emulated PSP's trace here")
+    command.add_argument("--timeout", type=_seconds, metavar="SECONDS", help="end the VM after this time, with status 124")
+    command.add_argument("--seal", choices=("yes", "no"), help="role guest: seal its private memory")
+    command.add_argument("--nested", action="store_true", help="role host: let guests of its KVM execute")
+
+
+def _number(low, high):
+    def number(text):
+        value = int(text)
+        if not low <= value <= high:
+            raise argparse.ArgumentTypeError(f"{value} is not between {low} and {high}")
+        return value
+    return number
+
+
+def _seconds(text):
+    value = float(text)
+    if not 0 < value < 1e6:
+        raise argparse.ArgumentTypeError(f"{text} is not a useful number of seconds")
+    return value
+
+
+def _directory(text):
+    if not os.path.isdir(text):
+        raise argparse.ArgumentTypeError(f"{text} is not a directory")
+    return os.path.realpath(text)
+
+
+def _given_command(options, default=None):
+    command = options.command[1:] if options.command[:1] == ["--"] else options.command
+    if not command and not default:
+        raise LabError("no COMMAND given; see --help", status=EXIT_USAGE)
+    return command or default
+
+
+def _run(options):
+    options.command = _given_command(options, ["bash"] if options.interactive else None)
+    unsupported = {"--role guest": options.role == "guest", "--seal": options.seal is not None, "--nested": options.nested}
+    for option, given in unsupported.items():
+        if given:
+            raise LabError(f"{option} is not supported yet", status=EXIT_USAGE)
+    return run.run(options)
+
+
+def _exec(options):
+    command = _given_command(options)
+    # Ctrl-C is the command's to handle.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    return sandbox.run(toolroot.get(), command)
+
+
+def _kdir(options):
+    print(kernels.stock(toolroot.get()))
+    return 0

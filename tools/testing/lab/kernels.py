@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0
 """Kernels: the distribution's own with its Rust metadata regenerated, and ones built from its source."""
 
-import os
+import dataclasses
 from pathlib import Path
 
 from . import cache, progress, toolroot
+from .errors import LabError
 from .paths import digest
 
 SPACE_MIB = 2000
@@ -22,6 +23,29 @@ make -C "$source" O="$build" -j"$(nproc)" KERNELRELEASE="$release" modules_prepa
 cp "$headers/Module.symvers" "$build/"
 test -e "$build/rust/libkernel.rmeta"
 """
+
+
+@dataclasses.dataclass
+class Kernel:
+    """A kernel that can be booted, and built against."""
+
+    release: str
+    # The image, as a path in the tool root.
+    image: str
+    # Its build tree, for `make -C`.
+    build: Path
+    # lib/modules/RELEASE with the modules the initramfs needs.
+    modules_dir: Path
+    # Directories laid over the tool root, with modules.
+    layers: tuple = ()
+
+
+def get(root, name):
+    """The kernel `name` (debian, kunit, debug); builds or prepares what is missing."""
+    if name == "debian":
+        release = toolroot.linux_release(root)
+        return Kernel(release, f"/lib/modules/{release}/vmlinuz", None, root / "lib/modules" / release)
+    raise LabError(f"the {name} kernel is not there yet")
 
 
 def stock(root):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Runs one command in namespaces of its own, with the tool root as its root directory.
+"""Runs one command in namespaces of its own, in most cases with the tool root as its root directory.
 
 Started by sandbox.py as a program of its own: `nsinit.py SPEC`, SPEC being JSON (see `sandbox.Sandbox`).
 
@@ -57,16 +57,23 @@ def bind(source, target, readonly=False):
         mount(source, target, flags=MS_BIND | MS_REMOUNT | MS_RDONLY)
 
 
+def overlay(lower, target, extra=""):
+    """Mount directories over each other, the first on top; read-only unless `extra` names an upper directory."""
+    if len(lower) == 1 and not extra:
+        bind(lower[0], target, readonly=True)
+    else:
+        mount("overlay", target, "overlay", data="lowerdir=" + ":".join(lower) + extra)
+
+
 def prepare_root(spec):
     """Mount the tool root below a tmpfs that catches what is written, and everything the command may see."""
-    mount("none", "/", flags=MS_REC | MS_PRIVATE)
     top = spec["mountpoint"]
     mount("tmpfs", top, "tmpfs", data="mode=755")
     root = f"{top}/root"
     for directory in ("upper", "work", "root"):
         os.mkdir(f"{top}/{directory}")
-    os.chmod(f"{top}/upper", 0o755)
-    mount("overlay", root, "overlay", data=f"lowerdir={spec['root']},upperdir={top}/upper,workdir={top}/work")
+    lower = [*spec["layers"], spec["root"]]
+    overlay(lower, root, f",upperdir={top}/upper,workdir={top}/work")
     bind("/dev", f"{root}/dev")
     bind("/sys", f"{root}/sys")
     mount("proc", f"{root}/proc", "proc")
@@ -78,8 +85,10 @@ def prepare_root(spec):
         if os.path.islink(inside):
             os.unlink(inside)
         bind(source, inside, readonly)
+    if spec["export"]:
+        os.makedirs(root + spec["export"])
+        overlay(lower, root + spec["export"])
     os.chroot(root)
-    os.chdir(spec["cwd"])
 
 
 def reap_until(child):
@@ -134,7 +143,12 @@ def main():
     if init == 0:
         die_with_parent(me)
         try:
-            prepare_root(spec)
+            mount("none", "/", flags=MS_REC | MS_PRIVATE)
+            if spec["root"]:
+                prepare_root(spec)
+            else:
+                mount("proc", "/proc", "proc")
+            os.chdir(spec["cwd"])
         except OSError as error:
             print(f"lab: cannot enter the tool root: {error}", file=sys.stderr, flush=True)
             os._exit(125)

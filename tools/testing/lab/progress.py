@@ -69,20 +69,15 @@ class Step:
                 _bars.update(self.bar, completed=min(self.lines, self.expected - 1))
 
     def run(self, root, argv, **options):
-        """Run a command in the tool root `root`, or on the machine itself when `root` is None."""
-        pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+        """Run a command in the tool root `root`; None: with the machine's own files."""
         self.log.write(f"$ {' '.join(map(str, argv))}\n".encode())
         self.log.flush()
-        if root is None:
-            process, sandbox = subprocess.Popen(argv, **pipes, **options), None
-        else:
-            sandbox = Sandbox(root, argv, **pipes, **options)
-            process = sandbox.process
+        sandbox = Sandbox(root, argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **options)
         try:
-            self.feed(process.stdout)
-            status = sandbox.wait() if sandbox else process.wait()
+            self.feed(sandbox.process.stdout)
+            status = sandbox.wait()
         except BaseException:
-            sandbox.kill() if sandbox else process.kill()
+            sandbox.kill()
             raise
         if status:
             self.fail(f"{argv[0]} failed with status {status}")

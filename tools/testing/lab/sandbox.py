@@ -19,24 +19,32 @@ PASSED_ON = ("TERM", "LANG", "COLORTERM", "http_proxy", "https_proxy", "no_proxy
 NETWORK = ("/etc/resolv.conf", "/etc/hosts", "/etc/ssl/certs")
 
 
-class Sandbox:
-    """One command in the tool root `root`, started at once.
+# Every running sandbox, so that a signal can end them all, whichever thread started them.
+_running = set()
 
+
+class Sandbox:
+    """One command in namespaces of its own, started at once.
+
+    `root` is the tool root, or None for the machine's own files. `layers` are directories laid over it, the first
+    on top; `export` is a path at which the tool root with its layers appears once more, read-only and bare.
     `binds` are (source, target, readonly); the checkout and the cache are always visible at their own paths.
     Descriptors in `pass_fds` reach the command under the same numbers.
     """
 
-    def __init__(self, root, argv, cwd=None, env=None, binds=(), pass_fds=(), **popen):
+    def __init__(self, root, argv, cwd=None, env=None, layers=(), export=None, binds=(), pass_fds=(), **popen):
         mountpoint = cache_root() / "mnt"
         mountpoint.mkdir(parents=True, exist_ok=True)
         self._alive, alive_fd = os.pipe()
         spec = {
             "parent": os.getpid(),
-            "root": str(root),
+            "root": str(root) if root else None,
+            "layers": [str(layer) for layer in layers],
+            "export": export,
             "mountpoint": str(mountpoint),
             "binds": [*_own_binds(), *((str(s), str(t), r) for s, t, r in binds)],
             "cwd": str(cwd or CHECKOUT),
-            "env": {**_environment(), **(env or {})},
+            "env": {**(_environment() if root else os.environ), **(env or {})},
             "argv": [str(arg) for arg in argv],
             "alive_fd": alive_fd,
         }
@@ -45,6 +53,7 @@ class Sandbox:
             self.process = subprocess.Popen(command, pass_fds=(alive_fd, *pass_fds), **popen)
         finally:
             os.close(alive_fd)
+        _running.add(self)
 
     def wait(self):
         """Wait for the command; its exit status, 128 + n when signal n ended it."""
@@ -60,10 +69,16 @@ class Sandbox:
 
     def _wait_until_gone(self):
         # Only process 1 of the namespace holds the other end, and it is the last to go.
-        if self._alive is not None:
+        if self in _running:
             os.read(self._alive, 1)
             os.close(self._alive)
-            self._alive = None
+            _running.discard(self)
+
+
+def kill_all():
+    """Kill every sandbox of this process."""
+    for sandbox in list(_running):
+        sandbox.process.send_signal(signal.SIGKILL)
 
 
 def run(root, argv, **options):

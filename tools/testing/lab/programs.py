@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: GPL-2.0
+"""User-space programs built by the tool root's cargo: the emulated PSP, the QEMU plugin, sevctl."""
+
+import os
+import shutil
+from pathlib import Path
+
+from . import cache, progress
+from .paths import CHECKOUT, build_root, cache_root, digest, digest_tree, read_versions
+
+TESTING = CHECKOUT / "tools/testing"
+
+SPACE_MIB = 1500
+
+
+def psp_emu(root):
+    """The emulated PSP's program; builds it when missing or out of date."""
+    sources = (CHECKOUT / "rust", TESTING / "psp-emu")
+    return _built(root, "psp-emu", sources, "release/psp-emu", "the emulated PSP", lines=120)
+
+
+def sev_cpu(root):
+    """The QEMU plugin."""
+    return _built(root, "sev-cpu", (TESTING / "sev-cpu",), "release/libsev_cpu.so", "the QEMU plugin", lines=5)
+
+
+def sevctl(root):
+    """A layer for the tool root with the pinned release of sevctl in /usr/local/bin."""
+    version = read_versions()["SEVCTL"]
+
+    def build(new):
+        with progress.Step("sevctl", f"Building sevctl {version}", lines=220) as step:
+            run_cargo(step, root, ["install", "--locked", "--no-track", "sevctl", "--version", version,
+                                   "--root", new / "usr/local"], target=new / "target")
+            shutil.rmtree(new / "target")
+
+    return cache.entry("sevctl", digest(root.name, version), "sevctl", build, SPACE_MIB)
+
+
+def run_cargo(step, root, arguments, target=None):
+    """Run the tool root's cargo as part of a step."""
+    step.run(root, ["cargo", *arguments], env=cargo_environment(target))
+
+
+def cargo_environment(target=None):
+    """The environment for cargo in the tool root: crates are kept in the cache, the user's configuration applies."""
+    home = cache_root() / "cargo"
+    home.mkdir(parents=True, exist_ok=True)
+    users = Path(os.environ.get("CARGO_HOME") or os.path.expanduser("~/.cargo"))
+    for name in ("config.toml", "config"):
+        if (users / name).is_file():
+            shutil.copyfile(users / name, home / "config.toml")
+            break
+    else:
+        (home / "config.toml").unlink(missing_ok=True)
+    return {"CARGO_HOME": str(home), "CARGO_TARGET_DIR": str(target or build_root() / "target"), "CARGO_TERM_COLOR": "never"}
+
+
+def _built(root, package, sources, product, title, lines):
+    manifests = (CHECKOUT / "Cargo.toml", CHECKOUT / "Cargo.lock")
+    key = digest(root.name, digest_tree(*sources, *manifests))
+
+    def build(new):
+        with progress.Step(package, f"Building {title}", lines) as step:
+            run_cargo(step, root, ["build", "--locked", "--release", "--package", package])
+            shutil.copy(build_root() / "target" / product, new)
+
+    return cache.entry(package, key, title, build, SPACE_MIB) / Path(product).name

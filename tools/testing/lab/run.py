@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: GPL-2.0
+"""`lab run` and `lab shell`: everything a VM needs is made or taken from the cache, then session.py runs it."""
+
+import contextlib
+import json
+import os
+import stat
+import sys
+import termios
+import tty
+from pathlib import Path
+
+from . import initramfs, kernels, programs, progress, sandbox, toolroot
+from .errors import EXIT_USAGE, LabError
+from .paths import CHECKOUT
+
+# The sandbox's own directory for sockets, state and logs, on its tmpfs.
+RUN = "/run/lab"
+
+DRIVERS = {"host": ("ccp", "kvm-amd"), "plain": ()}
+
+
+def run(options):
+    """Run a VM as the command line says; the exit status."""
+    root = toolroot.get()
+    terminal = _terminal() if options.interactive else None
+    stdin = not terminal and _stdin_has_content()
+    kernel = kernels.get(root, options.kernel)
+    layers = list(kernel.layers)
+    drivers = DRIVERS[options.role] if options.driver != "none" else ()
+    spec = {
+        "role": options.role, "model": options.model, "smp": options.smp, "mem": options.mem, "append": [],
+        "timeout": options.timeout, "terminal": terminal is not None, "stdin": stdin,
+        "kernel": kernel.image, "root": f"{RUN}/root", "share": f"{RUN}/share" if options.share else None,
+        "logs": RUN, "kept_logs": str(progress.new_log("vm").with_suffix("")),
+        "socket": f"{RUN}/psp.sock", "state": f"{RUN}/state", "trace": None, "faults": options.fault,
+    }
+    binds = []
+    if options.share:
+        binds.append((options.share, spec["share"], False))
+    if options.role == "host":
+        spec["emulator"] = str(programs.psp_emu(root))
+        spec["plugin"] = str(programs.sev_cpu(root))
+        layers.insert(0, programs.sevctl(root))
+        if options.state:
+            binds.append((_made(options.state), spec["state"], False))
+        if options.trace:
+            spec["trace"] = f"{RUN}/trace"
+            binds.append((_emptied(options.trace), spec["trace"], False))
+    if drivers and options.driver == "rust":
+        layers.insert(0, kernels.driver_layer(root, kernel))
+    image = initramfs.build(root, kernel.modules_dir, drivers, options.command, stdin, terminal, options.share)
+    with _in_memory(image) as initrd, _raw(terminal):
+        spec["initrd"] = f"/proc/self/fd/{initrd}"
+        spec["pass_fds"] = [initrd]
+        return sandbox.run(root, ["/usr/bin/python3", "-B", "-m", "lab.session", json.dumps(spec)],
+                           env={"PYTHONPATH": str(CHECKOUT / "tools/testing")}, layers=layers, export=spec["root"],
+                           binds=binds, pass_fds=(initrd,))
+
+
+@contextlib.contextmanager
+def _in_memory(contents):
+    """A file descriptor for a file without a name, so that nothing can stay behind."""
+    fd = os.memfd_create("lab")
+    try:
+        with os.fdopen(os.dup(fd), "wb") as file:
+            file.write(contents)
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def _stdin_has_content():
+    """Is standard input a pipe or file? A terminal stays with whoever started the lab."""
+    try:
+        mode = os.fstat(0).st_mode
+    except OSError:
+        return False
+    return stat.S_ISFIFO(mode) or stat.S_ISREG(mode) or stat.S_ISSOCK(mode)
+
+
+def _terminal():
+    if not sys.stdin.isatty() or not sys.stdout.isatty():
+        raise LabError("lab shell needs a terminal; use lab run for scripts", status=EXIT_USAGE)
+    columns, rows = os.get_terminal_size(0)
+    return os.environ.get("TERM", "linux"), rows, columns
+
+
+@contextlib.contextmanager
+def _raw(terminal):
+    """The terminal passes every key on, Ctrl-C too, until the VM ends."""
+    if not terminal:
+        yield
+        return
+    before = termios.tcgetattr(0)
+    print("lab: Ctrl-] ends the VM", file=sys.stderr, flush=True)
+    try:
+        tty.setraw(0)
+        yield
+    finally:
+        termios.tcsetattr(0, termios.TCSADRAIN, before)
+
+
+def _made(directory):
+    Path(directory).mkdir(parents=True, exist_ok=True)
+    return os.path.realpath(directory)
+
+
+def _emptied(file):
+    open(file, "w").close()
+    return os.path.realpath(file)

@@ -1,0 +1,210 @@
+# SPDX-License-Identifier: GPL-2.0
+"""One VM from boot to COMMAND's end. Runs inside the sandbox: `python3 -m lab.session SPEC` (JSON, see run.py).
+
+Starts the emulated PSP and QEMU, passes COMMAND's output on, watches for panics, dead processes and time, and exits
+with COMMAND's status. When it exits, the namespace takes everything else along.
+"""
+
+import json
+import os
+import selectors
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from . import vm
+from .errors import EXIT_LAB, EXIT_TIMEOUT, LabError
+from .streams import Console, Control, Stream, to_descriptor
+
+# TIMEOUT: a debug kernel with KASAN needs more than a minute on a slow machine.
+BOOT_SECONDS = 300
+# TIMEOUT: what a panicking kernel still has to say.
+LAST_WORDS_SECONDS = 3
+# TIMEOUT: the emulator makes keys for a new state directory before it listens.
+EMULATOR_SECONDS = 60
+# Ctrl-] ends the VM of `lab shell`: Ctrl-C goes to the guest.
+ESCAPE = b"\x1d"
+
+
+class Session:
+    """The VM described by `spec`, with its processes and streams."""
+
+    def __init__(self, spec):
+        self.spec = spec
+        self.logs = Path(spec["logs"])
+        self.processes = {}
+        self.warned = False
+        self.console = Console(self.logs / "console.log")
+        self.control = Control(self._warn)
+        self.streams = {"console": Stream(self.console.feed), "control": Stream(self.control.feed)}
+        if spec["terminal"]:
+            self.streams["terminal"] = Stream(to_descriptor(1))
+        else:
+            self.streams["stdout"] = Stream(to_descriptor(1))
+            self.streams["stderr"] = Stream(to_descriptor(2))
+
+    def run(self):
+        """Run the VM to COMMAND's end; COMMAND's status."""
+        if self.spec["role"] == "host":
+            self._start_emulator()
+        self._start_qemu()
+        selector = selectors.DefaultSelector()
+        for stream in self.streams.values():
+            selector.register(stream.socket, selectors.EVENT_READ)
+        for name, process in self.processes.items():
+            selector.register(os.pidfd_open(process.pid), selectors.EVENT_READ, name)
+        boot_end = time.monotonic() + BOOT_SECONDS
+        while True:
+            dead = [key.data for key, _ in selector.select(timeout=1) if key.data]
+            self._pump()
+            if self.control.status is not None:
+                # The guest reports its status after everything else: all output has arrived.
+                self._pump()
+                return self.control.status
+            self._check_guest()
+            if dead:
+                self._report_death(dead[0])
+            if not self.control.ready and time.monotonic() > boot_end:
+                raise LabError(f"the guest did not boot within {BOOT_SECONDS} s")
+            for key in [key for key in selector.get_map().values() if self._has_ended(key.fileobj)]:
+                selector.unregister(key.fileobj)
+
+    def _has_ended(self, fileobj):
+        return any(stream.ended and stream.socket is fileobj for stream in self.streams.values())
+
+    def _pump(self):
+        for stream in self.streams.values():
+            stream.pump()
+
+    def _check_guest(self):
+        if self.console.panic:
+            # It reboots after a panic, which ends QEMU; the trace comes before that.
+            self._wait(self.processes["qemu"], LAST_WORDS_SECONDS)
+            raise LabError(f"the guest kernel panicked: {self.console.panic}")
+        if self.console.guest_error:
+            raise LabError(f"the guest could not be set up: {self.console.guest_error}")
+
+    def _wait(self, process, seconds):
+        end = time.monotonic() + seconds
+        while process.poll() is None and time.monotonic() < end:
+            time.sleep(0.01)
+            self._pump()
+        self._pump()
+
+    def _report_death(self, name):
+        # QEMU's last bytes may have come after the look at the streams.
+        self._pump()
+        self._check_guest()
+        status = self.processes[name].wait()
+        raise LabError(f"{name} ended with status {status} while the guest was running: {self._last_line(name)}")
+
+    def _start_emulator(self):
+        spec = self.spec
+        command = [spec["emulator"], "--socket", spec["socket"], "--state", spec["state"], "--model", spec["model"]]
+        if spec["trace"]:
+            command += ["--trace", spec["trace"]]
+        for fault in spec["faults"]:
+            command += ["--fault", fault]
+        process = self._start("psp-emu", command)
+        end = time.monotonic() + EMULATOR_SECONDS
+        while not os.path.exists(spec["socket"]):
+            if process.poll() is not None:
+                raise LabError(f"the emulated PSP did not start: {self._last_line('psp-emu')}")
+            if time.monotonic() > end:
+                raise LabError(f"the emulated PSP did not open its socket within {EMULATOR_SECONDS} s")
+            time.sleep(0.005)
+
+    def _start_qemu(self):
+        ends = {name: stream.qemus_end for name, stream in self.streams.items()}
+        if self.spec["terminal"]:
+            self._forward_input(self.streams["terminal"].socket)
+        elif self.spec["stdin"]:
+            inputs, ends["stdin"] = socket.socketpair()
+            self._forward_input(inputs)
+            inputs.close()
+        fds = {name: end.fileno() for name, end in ends.items()}
+        self._start("qemu", vm.command_line(self.spec, fds), pass_fds=(*fds.values(), *self.spec["pass_fds"]))
+        for end in ends.values():
+            end.close()
+
+    def _start(self, name, command, **options):
+        with open(self.logs / f"{name}.log", "wb") as log:
+            log.write(f"$ {' '.join(command)}\n".encode())
+            log.flush()
+            self.processes[name] = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, **options)
+        return self.processes[name]
+
+    def _forward_input(self, end):
+        # In a process of its own: reading may block, which must not hold up anything else.
+        lab = os.getpid()
+        if os.fork() == 0:
+            try:
+                end.setblocking(True)
+                data = os.read(0, 65536)
+                while data and not (self.spec["terminal"] and ESCAPE in data):
+                    end.sendall(data)
+                    data = os.read(0, 65536)
+                if data:
+                    os.kill(lab, signal.SIGTERM)
+            except OSError:
+                pass
+            os._exit(0)
+
+    def _warn(self, text):
+        self.warned = True
+        print(f"lab: warning: {text}", file=sys.stderr, flush=True)
+
+    def _last_line(self, name):
+        lines = (self.logs / f"{name}.log").read_text(errors="replace").strip().splitlines()[1:]
+        return lines[-1] if lines else "no message"
+
+
+def save_logs(spec):
+    """Copy the logs to where they outlive the sandbox, and name them."""
+    kept = Path(spec["kept_logs"])
+    for log in sorted(Path(spec["logs"]).glob("*.log")):
+        copy = kept.with_name(f"{kept.name}-{log.name}")
+        if Path(spec["logs"]) != kept:
+            shutil.copyfile(log, copy)
+        print(f"lab: {log.stem} log: {copy}", file=sys.stderr, flush=True)
+
+
+class TimedOut(Exception):
+    """`--timeout` has passed."""
+
+
+def on_alarm(signum, frame):
+    raise TimedOut
+
+
+def main():
+    spec = json.loads(sys.argv[1])
+    session = Session(spec)
+    try:
+        signal.signal(signal.SIGALRM, on_alarm)
+        signal.setitimer(signal.ITIMER_REAL, spec["timeout"] or 0)
+        status = session.run()
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        if session.warned:
+            save_logs(spec)
+    except TimedOut:
+        print(f"lab: timed out after {spec['timeout']:g} s", file=sys.stderr, flush=True)
+        status = EXIT_TIMEOUT
+        save_logs(spec)
+    except LabError as error:
+        print(f"lab: {error}", file=sys.stderr, flush=True)
+        status = EXIT_LAB
+        save_logs(spec)
+    except BrokenPipeError:
+        # Who reads the output has gone; end as a program would that gets SIGPIPE.
+        status = 128 + signal.SIGPIPE
+    # Not sys.exit: nothing is left to clean up, and standard output may be closed.
+    os._exit(status)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The sockets between a VM and the lab, and what is read from them."""
+
+import os
+import re
+import socket
+
+PANIC = re.compile(rb"Kernel panic - not syncing: ([^\r\n]*)[\r\n]")
+GUEST_ERROR = re.compile(rb"LAB-ERROR: ([^\r\n]*)[\r\n]")
+
+
+class Stream:
+    """The lab's end of a socket whose other end QEMU has; what arrives goes to `sink(bytes)`."""
+
+    def __init__(self, sink):
+        self.socket, self.qemus_end = socket.socketpair()
+        self.socket.setblocking(False)
+        self.sink = sink
+        self.ended = False
+
+    def pump(self):
+        """Pass on everything that has arrived."""
+        while not self.ended:
+            try:
+                data = self.socket.recv(65536)
+            except BlockingIOError:
+                return
+            except ConnectionResetError:
+                data = b""
+            if data:
+                self.sink(data)
+            else:
+                self.ended = True
+
+
+class Console:
+    """The guest's serial console: kept in a log, watched for the words of a dying kernel."""
+
+    def __init__(self, path):
+        self._log = open(path, "wb", buffering=0)
+        self._recent = b""
+        self.panic = None
+        self.guest_error = None
+
+    def feed(self, data):
+        """Take what the console printed."""
+        self._log.write(data)
+        self._recent = (self._recent + data)[-65536 - len(data):]
+        self.panic = self.panic or _found(PANIC, self._recent)
+        self.guest_error = self.guest_error or _found(GUEST_ERROR, self._recent)
+
+
+class Control:
+    """What guest-init.sh reports, a line each: `ready`, `warning TEXT`, `status N`."""
+
+    def __init__(self, warn):
+        self._warn = warn
+        self._rest = b""
+        self.ready = False
+        self.status = None
+
+    def feed(self, data):
+        """Take what the guest reported."""
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        for line in lines:
+            word, _, argument = line.decode(errors="replace").partition(" ")
+            if word == "ready":
+                self.ready = True
+            elif word == "warning":
+                self._warn(argument)
+            elif word == "status" and argument.isdigit():
+                self.status = int(argument)
+
+
+def to_descriptor(fd):
+    """A sink that writes everything to a file descriptor."""
+    def sink(data):
+        while data:
+            data = data[os.write(fd, data):]
+    return sink
+
+
+def _found(pattern, data):
+    match = pattern.search(data)
+    return match and match[1].decode(errors="replace")
