@@ -67,8 +67,8 @@ macro_rules! commands {
 }
 
 // Ids and lengths: SEV-API chapters 5 to 7, SNP-ABI chapter 8, checked by a C program against
-// include/linux/psp-sev.h (tools/testing/abi). Commands of the SEV API that Linux never sends are
-// in the second block, for the emulator and for tests.
+// include/linux/psp-sev.h (tests/kernel_headers.c). Those that Linux never sends are there
+// for the emulator and for tests.
 commands! {
     Init = 0x001, INIT, 20;
     Shutdown = 0x002, SHUTDOWN, 0;
