@@ -7,20 +7,29 @@
 //! Glossary: PSTATE, the platform state (UNINIT, INIT, WORKING); TMR, trusted memory region for SEV-ES;
 //! NV, the persistent data of the platform, in flash (INIT) or in memory the driver provides (INIT_EX).
 
+mod chip;
 mod command;
+mod identity;
+pub mod image;
 mod ownership;
 mod platform;
 mod status;
+mod storage;
 
+pub use chip::Chip;
 pub use command::{command_id, command_name};
 pub use status::{Status, UnknownStatus};
 
 use crate::{
+    crypto::Random,
     memory::{DmaError, GuestMemory},
     model::{Model, Version},
 };
 use command::{Buffer, Command, CommandBuffer};
+use identity::Identity;
+use rand_core::OsRng;
 use std::io;
+use storage::Storage;
 
 /// Result of a command handler.
 type Done = Result<(), Status>;
@@ -83,13 +92,6 @@ impl Flash for VecFlash {
     }
 }
 
-/// What is fused into one chip.
-#[derive(Clone)]
-pub struct Chip {
-    /// The secret all chip-unique keys are derived from.
-    pub secret: [u8; 32],
-}
-
 /// What changes a command's execution from outside; see [`crate::device::fault`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Override {
@@ -100,10 +102,12 @@ pub struct Override {
 }
 
 /// What exists between INIT and SHUTDOWN.
-#[derive(Debug, Default)]
 struct Session {
     /// CONFIG of INIT as PLATFORM_STATUS reports it.
     config: u16,
+    /// Where the identity is kept.
+    storage: Storage,
+    identity: Identity,
 }
 
 /// The firmware of one chip.
@@ -111,6 +115,7 @@ pub struct Firmware {
     model: &'static Model,
     chip: Chip,
     flash: Box<dyn Flash>,
+    random: Box<dyn Random>,
     /// The running version: the model's, or that of an image downloaded since the last reset.
     version: Version,
     /// `None` in PSTATE.UNINIT.
@@ -121,13 +126,21 @@ impl Firmware {
     /// The firmware of `chip` after power-on.
     #[must_use]
     pub fn new(model: &'static Model, chip: Chip, flash: Box<dyn Flash>) -> Self {
+        let random = Box::new(OsRng);
         Self {
             model,
             chip,
             flash,
+            random,
             version: model.version,
             session: None,
         }
+    }
+
+    /// The same firmware with another source of randomness.
+    #[must_use]
+    pub fn with_random(self, random: Box<dyn Random>) -> Self {
+        Self { random, ..self }
     }
 
     /// A power cycle: only fuses and flash survive.
@@ -202,6 +215,18 @@ impl Firmware {
     /// Drivers pass addresses with the C-bit when the host's memory is encrypted.
     fn strip_c_bit(&self, addr: u64) -> u64 {
         addr & !(1 << self.model.c_bit)
+    }
+
+    /// # Errors
+    ///
+    /// INVALID_PLATFORM_STATE in PSTATE.UNINIT.
+    fn session(&self) -> Result<&Session, Status> {
+        self.session.as_ref().ok_or(Status::INVALID_PLATFORM_STATE)
+    }
+
+    /// As [`Firmware::session`].
+    fn session_mut(&mut self) -> Result<&mut Session, Status> {
+        self.session.as_mut().ok_or(Status::INVALID_PLATFORM_STATE)
     }
 
     /// # Errors

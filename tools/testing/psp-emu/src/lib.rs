@@ -4,6 +4,7 @@
 //! Layers, each knowing only the ones above it in this list:
 //!
 //! - [`model`]: what differs between processor generations.
+//! - [`crypto`], [`cert`], [`vendor`]: keys, certificates, and the emulated AMD that certifies chips.
 //! - [`memory`]: the guest RAM the firmware reads and writes, as a trait.
 //! - [`firmware`]: the SEV firmware as a state machine. A command goes in, a status comes out.
 //! - [`device`]: the PCI function around it: registers, mailbox, interrupts, faults. No clock and no I/O.
@@ -18,6 +19,8 @@
 //! Where it is silent, the behaviour is that of the firmware sources AMD published for Genoa.
 #![forbid(unsafe_code)]
 
+pub mod cert;
+pub mod crypto;
 pub mod device;
 pub mod firmware;
 pub mod memory;
@@ -25,4 +28,5 @@ pub mod model;
 pub mod socket;
 pub mod state_dir;
 pub mod trace;
+pub mod vendor;
 pub mod vfio;

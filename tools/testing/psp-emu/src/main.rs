@@ -20,7 +20,7 @@ use signal_hook::{
     iterator::Signals,
 };
 use std::{
-    io,
+    io::{self, IsTerminal},
     path::PathBuf,
     process::{self, ExitCode},
     thread,
@@ -117,6 +117,7 @@ fn main() -> ExitCode {
     };
     tracing_subscriber::fmt()
         .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal())
         .with_max_level(level)
         .init();
     match run(options) {

@@ -5,12 +5,14 @@
 //! lock    held while an emulator uses the directory
 //! chip    the model and the chip's secret; written once
 //! flash   the platform's persistent data; absent while erased
+//! certs/  what AMD's key server would hand out for the chip; made anew when missing
 //! ```
 //!
 //! Files are replaced as a whole: written under another name, synced, renamed. A kill at any point
 //! leaves the old file or the new one. `chip` is written last when a directory is made, and a
 //! directory without it that holds anything else is not ours.
 
+mod certs;
 mod file;
 
 use crate::{
@@ -18,7 +20,7 @@ use crate::{
     model::{Model, ModelRef},
 };
 use file::{FileError, Kind};
-use rand_core::RngCore;
+use rand_core::OsRng;
 use rustix::{
     fs::{flock, FlockOperation},
     io::Errno,
@@ -32,6 +34,7 @@ use std::{
 const LOCK: &str = "lock";
 const CHIP: &str = "chip";
 const FLASH: &str = "flash";
+const CERTS: &str = "certs";
 
 /// Why a state directory cannot be used. Nothing in it has been changed.
 #[derive(Debug, thiserror::Error)]
@@ -110,6 +113,7 @@ impl StateDir {
         };
         // A damaged flash file is found now, not at the first INIT.
         file::read(&state.dir.join(FLASH), Kind::Flash)?;
+        certs::ensure(&state.dir.join(CERTS), state.model, &state.chip)?;
         Ok(state)
     }
 
@@ -173,17 +177,14 @@ fn decode_chip(path: &Path, payload: &[u8]) -> Result<(&'static Model, Chip), St
     let (secret, name) = payload.split_first_chunk().ok_or_else(damaged)?;
     let name = std::str::from_utf8(name).map_err(|_| damaged())?;
     let ModelRef(model) = name.parse().map_err(|_| damaged())?;
-    Ok((model, Chip { secret: *secret }))
+    Ok((model, Chip::from_secret(*secret)))
 }
 
 fn new_chip(dir: &Path, model: &'static Model) -> Result<(&'static Model, Chip), StateError> {
-    let mut secret = [0; 32];
-    let random = rand_core::OsRng.try_fill_bytes(&mut secret);
-    random.map_err(|error| io_error(dir)(io::Error::other(error)))?;
-    let mut payload = secret.to_vec();
-    payload.extend_from_slice(model.name.as_bytes());
+    let chip = Chip::generate(&mut OsRng);
+    let payload = [chip.secret(), model.name.as_bytes()].concat();
     file::replace(&dir.join(CHIP), Kind::Chip, &payload)?;
-    Ok((model, Chip { secret }))
+    Ok((model, chip))
 }
 
 /// The flash file of a state directory.

@@ -7,6 +7,7 @@
 
 use super::{ownership, platform, Done, Firmware, Status};
 use crate::memory::GuestMemory;
+use std::ops::Range;
 
 /// What the firmware does with the command buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,15 +84,15 @@ static COMMANDS: &[Command] = &[
     row(0x002, "SHUTDOWN",          0x00, Buffer::None,  (0, 0),  platform::shutdown),
     row(0x003, "PLATFORM_RESET",    0x00, Buffer::None,  (0, 0),  platform::platform_reset),
     row(0x004, "PLATFORM_STATUS",   0x0c, Buffer::Out,   (0, 0),  platform::platform_status),
-    absent(0x005, "PEK_GEN"),
-    absent(0x006, "PEK_CSR"),
-    absent(0x007, "PEK_CERT_IMPORT"),
-    absent(0x008, "PDH_CERT_EXPORT"),
-    absent(0x009, "PDH_GEN"),
+    row(0x005, "PEK_GEN",           0x00, Buffer::None,  (0, 0),  ownership::pek_gen),
+    row(0x006, "PEK_CSR",           0x0c, Buffer::InOut, (0, 0),  ownership::pek_csr).reporting(&[0x8]),
+    row(0x007, "PEK_CERT_IMPORT",   0x1c, Buffer::In,    (0, 0),  ownership::pek_cert_import),
+    row(0x008, "PDH_CERT_EXPORT",   0x1c, Buffer::InOut, (0, 0),  ownership::pdh_cert_export).reporting(&[0x8, 0x18]),
+    row(0x009, "PDH_GEN",           0x00, Buffer::None,  (0, 0),  ownership::pdh_gen),
     row(0x00a, "DF_FLUSH",          0x00, Buffer::None,  (0, 0),  platform::df_flush),
-    absent(0x00b, "DOWNLOAD_FIRMWARE"),
+    row(0x00b, "DOWNLOAD_FIRMWARE", 0x0c, Buffer::In,    (0, 15), platform::download_firmware),
     row(0x00c, "GET_ID",            0x0c, Buffer::InOut, (0, 16), ownership::get_id).reporting(&[0x8]),
-    absent(0x00d, "INIT_EX"),
+    row(0x00d, "INIT_EX",           0x24, Buffer::In,    (0, 24), platform::init_ex),
     row(0x00e, "NOP",               0x00, Buffer::None,  (0, 24), platform::nop),
     absent(0x00f, "RING_BUFFER"),
     absent(0x020, "DECOMMISSION"),
@@ -190,10 +191,8 @@ impl CommandBuffer {
     }
 
     /// Whether a reserved range is zero.
-    pub(super) fn is_zero(&self, offset: usize, len: usize) -> bool {
-        self.bytes[offset..offset + len]
-            .iter()
-            .all(|&byte| byte == 0)
+    pub(super) fn is_zero(&self, range: Range<usize>) -> bool {
+        self.bytes[range].iter().all(|&byte| byte == 0)
     }
 
     /// Answers a buffer of `capacity` bytes, stated in the field at `offset`, with the needed length.

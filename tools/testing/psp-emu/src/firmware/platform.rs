@@ -1,21 +1,50 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Commands that move or report the platform state (SEV-API, chapter "Platform Management API").
 
-use super::{command::CommandBuffer, Done, Firmware, Session, Status};
+use super::{
+    command::CommandBuffer,
+    identity::{Identity, Owner},
+    image,
+    storage::{Storage, NV_LEN},
+    Done, Firmware, Session, Status,
+};
 use crate::memory::GuestMemory;
 
 /// CONFIG.ES: SEV-ES guests may run; needs a TMR.
 const CONFIG_ES: u16 = 1 << 0;
 /// The TMR of SEV-ES has exactly this size and this alignment, in bytes.
 const TMR_LEN: u32 = 1 << 20;
+/// Alignment of the NV area in bytes.
+const NV_ALIGN: u64 = 4096;
 
 /// Offsets in the command buffer of INIT.
 mod init_at {
+    use std::ops::Range;
+
     pub(super) const FLAGS: usize = 0x0;
-    pub(super) const RESERVED: usize = 0x2;
-    pub(super) const RESERVED_LEN: usize = 6;
+    pub(super) const RESERVED: Range<usize> = 0x2..0x8;
     pub(super) const TMR_PADDR: usize = 0x8;
     pub(super) const TMR_LEN: usize = 0x10;
+}
+
+/// Offsets in the command buffer of INIT_EX.
+mod init_ex_at {
+    use std::ops::Range;
+
+    pub(super) const LEN: u32 = 0x24;
+    pub(super) const LENGTH: usize = 0x0;
+    pub(super) const FLAGS: usize = 0x4;
+    pub(super) const RESERVED: [Range<usize>; 2] = [0x6..0x8, 0x14..0x18];
+    pub(super) const TMR_PADDR: usize = 0x8;
+    pub(super) const TMR_LEN: usize = 0x10;
+    pub(super) const NV_PADDR: usize = 0x18;
+    pub(super) const NV_LEN: usize = 0x20;
+}
+
+/// Offsets in the command buffer of DOWNLOAD_FIRMWARE.
+mod download_firmware_at {
+    pub(super) const FW_PADDR: usize = 0x0;
+    pub(super) const FW_LEN: usize = 0x8;
 }
 
 /// Where SEV-ES keeps its metadata.
@@ -41,6 +70,58 @@ impl Tmr {
         }
         Ok(())
     }
+
+    /// Whether the TMR, already checked, shares a byte with `len` bytes at `addr`, which are RAM.
+    fn overlaps(self, addr: u64, len: u32) -> bool {
+        self.addr < addr + u64::from(len) && addr < self.addr + u64::from(self.len)
+    }
+}
+
+/// Reads CONFIG and the TMR that comes with CONFIG.ES.
+///
+/// # Errors
+///
+/// INVALID_CONFIG when a reserved bit is set; as for [`Tmr::check`].
+fn check_config(
+    config: u16,
+    tmr: Tmr,
+    reserved_is_zero: bool,
+    memory: &dyn GuestMemory,
+) -> Result<Option<Tmr>, Status> {
+    if config & !CONFIG_ES != 0 || !reserved_is_zero {
+        return Err(Status::INVALID_CONFIG);
+    }
+    if config & CONFIG_ES == 0 {
+        return Ok(None);
+    }
+    tmr.check(memory)?;
+    Ok(Some(tmr))
+}
+
+impl Firmware {
+    /// Common part of INIT and INIT_EX once their parameters are checked: loads the identity, or makes
+    /// and stores a new one.
+    fn start_session(
+        &mut self,
+        config: u16,
+        storage: Storage,
+        memory: &mut dyn GuestMemory,
+    ) -> Done {
+        let identity = match self.load(storage, memory)? {
+            Some(identity) => identity,
+            None => {
+                let identity = self.make(Identity::generate)?;
+                self.save(&identity, storage, memory)?;
+                identity
+            }
+        };
+        self.session = Some(Session {
+            config,
+            storage,
+            identity,
+        });
+        Ok(())
+    }
 }
 
 /// INIT (0x001): UNINIT to INIT, with the persistent data in flash.
@@ -49,21 +130,54 @@ pub(super) fn init(
     buffer: &mut CommandBuffer,
     memory: &mut dyn GuestMemory,
 ) -> Done {
+    use init_at as at;
     fw.uninitialized()?;
-    let config = buffer.u16(init_at::FLAGS);
-    if config & !CONFIG_ES != 0 || !buffer.is_zero(init_at::RESERVED, init_at::RESERVED_LEN) {
-        return Err(Status::INVALID_CONFIG);
+    let config = buffer.u16(at::FLAGS);
+    let addr = fw.strip_c_bit(buffer.u64(at::TMR_PADDR));
+    let tmr = Tmr {
+        addr,
+        len: buffer.u32(at::TMR_LEN),
+    };
+    check_config(config, tmr, buffer.is_zero(at::RESERVED), memory)?;
+    fw.start_session(config, Storage::Flash, memory)
+}
+
+/// INIT_EX (0x00d): as INIT, with the persistent data in an area of memory the driver provides. Address
+/// zero means flash.
+pub(super) fn init_ex(
+    fw: &mut Firmware,
+    buffer: &mut CommandBuffer,
+    memory: &mut dyn GuestMemory,
+) -> Done {
+    use init_ex_at as at;
+    fw.uninitialized()?;
+    let config = buffer.u16(at::FLAGS);
+    let addr = fw.strip_c_bit(buffer.u64(at::TMR_PADDR));
+    let tmr = Tmr {
+        addr,
+        len: buffer.u32(at::TMR_LEN),
+    };
+    let reserved_is_zero = at::RESERVED.into_iter().all(|range| buffer.is_zero(range));
+    let tmr = check_config(config, tmr, reserved_is_zero, memory)?;
+    if buffer.u32(at::LENGTH) != at::LEN {
+        return Err(Status::INVALID_LENGTH);
     }
-    if config & CONFIG_ES != 0 {
-        let addr = fw.strip_c_bit(buffer.u64(init_at::TMR_PADDR));
-        Tmr {
-            addr,
-            len: buffer.u32(init_at::TMR_LEN),
+    let storage = match fw.strip_c_bit(buffer.u64(at::NV_PADDR)) {
+        0 => Storage::Flash,
+        addr => {
+            if addr % NV_ALIGN != 0 || !memory.is_writable(addr, NV_LEN.into()) {
+                return Err(Status::INVALID_ADDRESS);
+            }
+            if buffer.u32(at::NV_LEN) != NV_LEN {
+                return Err(Status::INVALID_LENGTH);
+            }
+            if tmr.is_some_and(|tmr| tmr.overlaps(addr, NV_LEN)) {
+                return Err(Status::INVALID_ADDRESS);
+            }
+            Storage::Memory(addr)
         }
-        .check(memory)?;
-    }
-    fw.session = Some(Session { config });
-    Ok(())
+    };
+    fw.start_session(config, storage, memory)
 }
 
 /// SHUTDOWN (0x002): to UNINIT from any state.
@@ -73,6 +187,8 @@ pub(super) fn shutdown(fw: &mut Firmware, _: &mut CommandBuffer, _: &mut dyn Gue
 }
 
 /// PLATFORM_RESET (0x003): erases the flash; the next INIT makes a new, self-owned identity.
+///
+/// The NV area of INIT_EX is not known in UNINIT: resetting that is the part of whoever stores it.
 pub(super) fn platform_reset(
     fw: &mut Firmware,
     _: &mut CommandBuffer,
@@ -91,7 +207,12 @@ pub(super) fn platform_status(
     let version = fw.version;
     let (state, owner, config, guests) = match &fw.session {
         None => (0, 0, 0, 0_u32),
-        Some(session) => (1, 0, session.config, 0),
+        Some(session) => (
+            1,
+            u8::from(matches!(session.identity.owner, Owner::External)),
+            session.config,
+            0,
+        ),
     };
     let bytes = buffer.bytes_mut();
     bytes[0x0] = version.major;
@@ -115,5 +236,31 @@ pub(super) fn df_flush(_: &mut Firmware, _: &mut CommandBuffer, _: &mut dyn Gues
 
 /// NOP (0x00e).
 pub(super) fn nop(_: &mut Firmware, _: &mut CommandBuffer, _: &mut dyn GuestMemory) -> Done {
+    Ok(())
+}
+
+/// DOWNLOAD_FIRMWARE (0x00b): replaces the running firmware until the next power cycle. In UNINIT.
+pub(super) fn download_firmware(
+    fw: &mut Firmware,
+    buffer: &mut CommandBuffer,
+    memory: &mut dyn GuestMemory,
+) -> Done {
+    use download_firmware_at as at;
+    fw.uninitialized()?;
+    let addr = fw.strip_c_bit(buffer.u64(at::FW_PADDR));
+    if addr % image::ALIGN != 0 {
+        return Err(Status::INVALID_ADDRESS);
+    }
+    let len = buffer.u32(at::FW_LEN);
+    if len > image::MAX_LEN {
+        return Err(Status::INVALID_LENGTH);
+    }
+    let mut bytes = vec![0; len as usize];
+    memory.read(addr, &mut bytes)?;
+    let version = image::check(fw.model, &bytes)?;
+    if version < fw.model.version {
+        return Err(Status::BAD_VERSION);
+    }
+    fw.version = version;
     Ok(())
 }
