@@ -5,6 +5,7 @@ Starts the emulated PSP and QEMU, passes COMMAND's output on, watches for panics
 with COMMAND's status. When it exits, the namespace takes everything else along.
 """
 
+import fcntl
 import json
 import os
 import selectors
@@ -13,6 +14,7 @@ import signal
 import socket
 import subprocess
 import sys
+import termios
 import time
 from pathlib import Path
 
@@ -150,6 +152,9 @@ class Session:
                     data = os.read(0, 65536)
                 if data:
                     os.kill(lab, signal.SIGTERM)
+                # QEMU drops what it has not read when the other end closes.
+                while _unread_bytes(end):
+                    time.sleep(0.01)
             except OSError:
                 pass
             os._exit(0)
@@ -161,6 +166,10 @@ class Session:
     def _last_line(self, name):
         lines = (self.logs / f"{name}.log").read_text(errors="replace").strip().splitlines()[1:]
         return lines[-1] if lines else "no message"
+
+
+def _unread_bytes(end):
+    return int.from_bytes(fcntl.ioctl(end, termios.TIOCOUTQ, bytes(4)), "little")
 
 
 def save_logs(spec):
