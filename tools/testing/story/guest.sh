@@ -1,0 +1,69 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# The story of `make run`, as it happens inside the VM: guest.sh first|second. /mnt/share is the story's directory,
+# /mnt/share/psp the emulated chip's.
+set -eu
+
+here=$(dirname "$0")
+psp=/mnt/share/psp
+cd /mnt/share
+
+say() { printf '\n== %s\n' "$*"; }
+field() { printf '   %-22s %s\n' "$1" "$2"; }
+
+# Shows `sevctl`'s tree of who signed whom, with shortened key ids and without colours; fails if a signature is bad.
+verify() {
+	python3 "$here/export-chain.py" "$psp/certs/cek.cert" "$1"
+	sevctl verify --sev "$1" --ca "$psp/certs/ask_ark.cert" >verify.log 2>&1 || {
+		cat verify.log
+		return 1
+	}
+	sed -n -e 's/\x1b\[[0-9;]*m//g' -e 's/\([0-9a-f]\{16\}\)[0-9a-f]\{16,\}/\1.../' -e '/ = /d' -e '/./s/^/   /p' verify.log
+	field "sevctl verify" "every signature is good"
+}
+
+owned() { sevctl show flags | grep -q owned && echo yes || echo "no (self-owned)"; }
+
+platform() {
+	field "SEV API, build" "$(dmesg | sed -n 's/.*SEV API:\([0-9.]*\) build:\([0-9]*\).*/\1, build \2/p' | tail -n 1)"
+	field "sevctl show version" "$(sevctl show version)"
+	field "sevctl show guests" "$(sevctl show guests)"
+	field "sevctl show flags" "$(sevctl show flags | tr '\n' ' ')(es: SEV-ES is initialised)"
+	field "sevctl show identifier" "$(sevctl show identifier | cut -c1-32)..."
+	field "owned by somebody" "$(owned)"
+}
+
+case $1 in
+first)
+	say "A kernel nobody touched, a driver written in Rust"
+	field "kernel" "$(uname -rv)"
+	field "module file" "$(modinfo -F filename ccp)"
+	field "description" "$(modinfo -F description ccp)"
+	field "used by" "$(sed -n 's/^ccp \([0-9]*\) [0-9]* \([^ ]*\) .*/\2/p' /proc/modules)"
+	field "PSP" "$(dmesg | sed -n 's/.*\(ccp 0000:[^ ]*\): psp enabled.*/\1/p') ($(cat /sys/bus/pci/drivers/ccp/0000:*/device))"
+	say "sevctl talks to it through /dev/sev"
+	platform
+	say "Its keys, from the PDH up to AMD's root (here: the emulator's); the arrow says: signs the one above"
+	verify chain-1
+	say "Somebody takes ownership: sevctl generate, sevctl provision"
+	sevctl generate oca.cert oca.key
+	sevctl provision oca.cert oca.key
+	field "owned by somebody" "$(owned)"
+	verify chain-2
+	;;
+second)
+	say "After a reboot, the same chip"
+	field "owned by somebody" "$(owned)"
+	verify chain-3
+	if cmp -s chain-2 chain-3; then
+		field "certificates" "the same as before the reboot"
+	else
+		echo "The certificates changed over the reboot." >&2
+		exit 1
+	fi
+	;;
+*)
+	echo "usage: $0 first|second" >&2
+	exit 2
+	;;
+esac
