@@ -3,7 +3,7 @@
 # Process 1 of the guest: mounts the tool root, loads the drivers, runs COMMAND, reports its status.
 #
 # The lab puts beside it (initramfs.py): /modules (to be loaded first, in order), /drivers (modprobe arguments, a
-# line each), /command (a shell command), /interactive (when COMMAND gets a terminal), /share (when there is one).
+# line each), /command (a shell command), /interactive (when COMMAND gets a terminal), /has-share (when there is a shared directory).
 # Ports to the lab are virtio-serial ones, known by name. What is printed here goes to the console log.
 
 export PATH=/bin
@@ -41,7 +41,7 @@ mount -t tmpfs -o mode=755 tmpfs /root/run
 for link in fd:/proc/self/fd stdin:/proc/self/fd/0 stdout:/proc/self/fd/1 stderr:/proc/self/fd/2; do
 	ln -sf "${link#*:}" "/root/dev/${link%%:*}"
 done
-if [ -e /share ]; then
+if [ -e /has-share ]; then
 	mkdir -p /root/mnt/share
 	# readahead: reads are cached, writes go through, so nothing is lost when the VM ends.
 	mount -t 9p -o "cache=readahead,$options" share /root/mnt/share || die "cannot mount the shared directory"

@@ -37,7 +37,7 @@ def build(root, modules_dir, drivers, command, stdin, terminal, share):
     if stdin:
         archive.file("stdin", b"")
     if share:
-        archive.file("share", b"")
+        archive.file("has-share", b"")
     return archive.finish()
 
 

@@ -70,10 +70,12 @@ def prepare_root(spec):
     top = spec["mountpoint"]
     mount("tmpfs", top, "tmpfs", data="mode=755")
     root = f"{top}/root"
-    for directory in ("upper", "work", "root"):
-        os.mkdir(f"{top}/{directory}")
+    os.mkdir(root)
+    written = spec["keep"] or top
+    for directory in ("files", "work"):
+        os.mkdir(f"{written}/{directory}")
     lower = [*spec["layers"], spec["root"]]
-    overlay(lower, root, f",upperdir={top}/upper,workdir={top}/work")
+    overlay(lower, root, f",upperdir={written}/files,workdir={written}/work")
     bind("/dev", f"{root}/dev")
     bind("/sys", f"{root}/sys")
     mount("proc", f"{root}/proc", "proc")

@@ -8,9 +8,10 @@ import stat
 import sys
 import termios
 import tty
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
-from . import initramfs, kernels, programs, progress, sandbox, toolroot
+from . import initramfs, kernels, modules, programs, progress, sandbox, toolroot
 from .errors import EXIT_USAGE, LabError
 from .paths import CHECKOUT
 
@@ -22,12 +23,14 @@ DRIVERS = {"host": ("ccp", "kvm-amd"), "plain": ()}
 
 def run(options):
     """Run a VM as the command line says; the exit status."""
-    root = toolroot.get()
     terminal = _terminal() if options.interactive else None
     stdin = not terminal and _stdin_has_content()
-    kernel = kernels.get(root, options.kernel)
-    layers = list(kernel.layers)
     drivers = DRIVERS[options.role] if options.driver != "none" else ()
+    host = options.role == "host"
+
+    root = toolroot.get()
+    made = prepare(root, options.kernel, programs_too=host, modules_too=bool(drivers) and options.driver == "rust")
+    kernel = made["kernel"]
     spec = {
         "role": options.role, "model": options.model, "smp": options.smp, "mem": options.mem, "append": [],
         "timeout": options.timeout, "terminal": terminal is not None, "stdin": stdin,
@@ -38,17 +41,14 @@ def run(options):
     binds = []
     if options.share:
         binds.append((options.share, spec["share"], False))
-    if options.role == "host":
-        spec["emulator"] = str(programs.psp_emu(root))
-        spec["plugin"] = str(programs.sev_cpu(root))
-        layers.insert(0, programs.sevctl(root))
+    if host:
+        spec["emulator"], spec["plugin"] = str(made["psp-emu"]), str(made["sev-cpu"])
         if options.state:
             binds.append((_made(options.state), spec["state"], False))
         if options.trace:
             spec["trace"] = f"{RUN}/trace"
             binds.append((_emptied(options.trace), spec["trace"], False))
-    if drivers and options.driver == "rust":
-        layers.insert(0, kernels.driver_layer(root, kernel))
+    layers = [made[name] for name in ("modules", "sevctl") if name in made] + list(kernel.layers)
     image = initramfs.build(root, kernel.modules_dir, drivers, options.command, stdin, terminal, options.share)
     with _in_memory(image) as initrd, _raw(terminal):
         spec["initrd"] = f"/proc/self/fd/{initrd}"
@@ -56,6 +56,33 @@ def run(options):
         return sandbox.run(root, ["/usr/bin/python3", "-B", "-m", "lab.session", json.dumps(spec)],
                            env={"PYTHONPATH": str(CHECKOUT / "tools/testing")}, layers=layers, export=spec["root"],
                            binds=binds, pass_fds=(initrd,))
+
+
+def prepare(root, kernel_name, programs_too=True, modules_too=True):
+    """Build what is missing, two things at a time; a dict of what was asked for."""
+    made = {}
+
+    def kernel_side():
+        made["kernel"] = kernels.get(root, kernel_name)
+        if modules_too:
+            made["modules"] = modules.layer(root, made["kernel"])
+
+    def user_side():
+        made["psp-emu"] = programs.psp_emu(root)
+        made["sev-cpu"] = programs.sev_cpu(root)
+        made["sevctl"] = programs.sevctl(root)
+
+    pool = ThreadPoolExecutor()
+    try:
+        futures = [pool.submit(side) for side in (kernel_side, user_side)[:1 + programs_too]]
+        for future in as_completed(futures):
+            future.result()
+    except BaseException:
+        sandbox.kill_all()
+        raise
+    finally:
+        pool.shutdown()
+    return made
 
 
 @contextlib.contextmanager

@@ -21,6 +21,7 @@ NETWORK = ("/etc/resolv.conf", "/etc/hosts", "/etc/ssl/certs")
 
 # Every running sandbox, so that a signal can end them all, whichever thread started them.
 _running = set()
+_ending = False
 
 
 class Sandbox:
@@ -28,11 +29,15 @@ class Sandbox:
 
     `root` is the tool root, or None for the machine's own files. `layers` are directories laid over it, the first
     on top; `export` is a path at which the tool root with its layers appears once more, read-only and bare.
+    What the command writes to the tool root is gone when it ends, or is kept in `files` of the directory `keep`.
     `binds` are (source, target, readonly); the checkout and the cache are always visible at their own paths.
     Descriptors in `pass_fds` reach the command under the same numbers.
     """
 
-    def __init__(self, root, argv, cwd=None, env=None, layers=(), export=None, binds=(), pass_fds=(), **popen):
+    def __init__(self, root, argv, cwd=None, env=None, layers=(), export=None, keep=None, binds=(),
+                 pass_fds=(), **popen):
+        if _ending:
+            raise LabError("the lab is ending")
         mountpoint = cache_root() / "mnt"
         mountpoint.mkdir(parents=True, exist_ok=True)
         self._alive, alive_fd = os.pipe()
@@ -41,6 +46,7 @@ class Sandbox:
             "root": str(root) if root else None,
             "layers": [str(layer) for layer in layers],
             "export": export,
+            "keep": str(keep) if keep else None,
             "mountpoint": str(mountpoint),
             "binds": [*_own_binds(), *((str(s), str(t), r) for s, t, r in binds)],
             "cwd": str(cwd or CHECKOUT),
@@ -76,7 +82,9 @@ class Sandbox:
 
 
 def kill_all():
-    """Kill every sandbox of this process."""
+    """Kill every sandbox of this process, and let no more be started."""
+    global _ending
+    _ending = True
     for sandbox in list(_running):
         sandbox.process.send_signal(signal.SIGKILL)
 

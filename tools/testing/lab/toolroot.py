@@ -46,6 +46,26 @@ def linux_source():
     return f"/usr/src/linux-source-{read_versions()['LINUX_SERIES']}"
 
 
+# Packages installed into a layer of their own, and nothing else left in it.
+INSTALL = """
+set -eu
+apt-get update
+apt-get install -y --no-install-recommends "$@"
+apt-get clean
+rm -rf /var/lib/apt/lists/*
+"""
+
+
+def packages_layer(root, name, packages):
+    """A directory to be laid over the tool root, with more packages of the same suites."""
+    def build(new):
+        with progress.Step(f"layer-{name}", f"Installing {name}", lines=150) as step:
+            environment = {"DEBIAN_FRONTEND": "noninteractive"}
+            step.run(root, ["sh", "-c", INSTALL, "sh", *packages], env=environment, keep=new)
+
+    return cache.entry(f"layer-{name}", digest(root.name, repr(packages), INSTALL), name, build, 1500) / "files"
+
+
 def _build(new, versions):
     machine.require("mmdebstrap", "mmdebstrap")
     mirror = machine.debian_mirror()
