@@ -285,6 +285,3 @@ impl Device {
         running.interrupt && self.inten & INT_COMMAND_COMPLETE != 0
     }
 }
-
-#[cfg(test)]
-mod tests;

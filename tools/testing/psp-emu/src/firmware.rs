@@ -201,7 +201,7 @@ impl Firmware {
         let write_back = match command.buffer {
             Buffer::None | Buffer::In => false,
             Buffer::Out => done.is_ok(),
-            Buffer::InOut => matches!(done, Ok(()) | Err(Status::INVALID_LENGTH)),
+            Buffer::InOut => matches!(done, Ok(()) | Err(Status::INVALID_LEN)),
         };
         if write_back {
             let written = memory.write(addr, buffer.bytes());

@@ -207,6 +207,3 @@ impl Flash for FileFlash {
         file::remove(&self.path).map_err(io::Error::other)
     }
 }
-
-#[cfg(test)]
-mod tests;

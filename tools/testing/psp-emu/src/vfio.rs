@@ -249,7 +249,7 @@ fn irqs() -> Vec<IrqInfo> {
 
 /// Serves VMs one after another on a listening socket, for ever.
 ///
-/// A VM that breaks the protocol or vanishes ends its own connection only.
+/// A VM that vanishes or sends what the protocol does not know ends its own connection only.
 ///
 /// # Errors
 ///

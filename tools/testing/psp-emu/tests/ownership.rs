@@ -185,17 +185,14 @@ fn short_buffers_get_the_needed_lengths() {
     psp.init();
     for len in [0, 1, 2083] {
         let answer = psp.send(id::PEK_CSR, &address_and_length(A, len));
-        assert_eq!(
-            answer,
-            (Status::INVALID_LENGTH, address_and_length(A, 2084))
-        );
+        assert_eq!(answer, (Status::INVALID_LEN, address_and_length(A, 2084)));
     }
     let needed = export_buffer(A, 2084, B, 6252);
     for (pdh, chain) in [(0, 0), (2083, 6252), (2084, 6251)] {
         let answer = psp.send(id::PDH_CERT_EXPORT, &export_buffer(A, pdh, B, chain));
         assert_eq!(
             answer,
-            (Status::INVALID_LENGTH, needed.clone()),
+            (Status::INVALID_LEN, needed.clone()),
             "{pdh} {chain}"
         );
     }
@@ -364,7 +361,7 @@ fn imports_of_other_lengths_are_refused() {
     psp.init();
     for (pek, oca) in [(0, 0), (2083, 2084), (2084, 2085), (2084, u32::MAX)] {
         let status = psp.status(id::PEK_CERT_IMPORT, &export_buffer(A, pek, B, oca));
-        assert_eq!(status, Status::INVALID_LENGTH, "{pek} {oca}");
+        assert_eq!(status, Status::INVALID_LEN, "{pek} {oca}");
     }
     let buffer = export_buffer(A, 2084, RAM_LEN as u64 - 2083, 2084);
     assert_eq!(

@@ -63,32 +63,17 @@ fn commands_keep_to_their_states() {
         (id::PLATFORM_RESET, &[], SUCCESS, refused),
         (id::PLATFORM_STATUS, &[0; 12], SUCCESS, SUCCESS),
         (id::PEK_GEN, &[], refused, SUCCESS),
-        (id::PEK_CSR, &[0; 12], refused, Status::INVALID_LENGTH),
-        (
-            id::PEK_CERT_IMPORT,
-            &export,
-            refused,
-            Status::INVALID_LENGTH,
-        ),
-        (
-            id::PDH_CERT_EXPORT,
-            &export,
-            refused,
-            Status::INVALID_LENGTH,
-        ),
+        (id::PEK_CSR, &[0; 12], refused, Status::INVALID_LEN),
+        (id::PEK_CERT_IMPORT, &export, refused, Status::INVALID_LEN),
+        (id::PDH_CERT_EXPORT, &export, refused, Status::INVALID_LEN),
         (id::PDH_GEN, &[], refused, SUCCESS),
         (id::DF_FLUSH, &[], SUCCESS, SUCCESS),
-        (
-            id::DOWNLOAD_FIRMWARE,
-            &image,
-            Status::INVALID_LENGTH,
-            refused,
-        ),
+        (id::DOWNLOAD_FIRMWARE, &image, Status::INVALID_LEN, refused),
         (
             id::GET_ID,
             &[0; 12],
-            Status::INVALID_LENGTH,
-            Status::INVALID_LENGTH,
+            Status::INVALID_LEN,
+            Status::INVALID_LEN,
         ),
         (id::NOP, &[], SUCCESS, SUCCESS),
     ] {
@@ -125,9 +110,9 @@ fn tmr_is_one_aligned_mebibyte_of_ram() {
     for (addr, len, expected) in [
         (TMR, 0x10_0000, SUCCESS),
         (TMR + 0x1000, 0x10_0000, Status::INVALID_ADDRESS),
-        (TMR, 0xf_f000, Status::INVALID_LENGTH),
-        (TMR, 0x20_0000, Status::INVALID_LENGTH),
-        (TMR, 0, Status::INVALID_LENGTH),
+        (TMR, 0xf_f000, Status::INVALID_LEN),
+        (TMR, 0x20_0000, Status::INVALID_LEN),
+        (TMR, 0, Status::INVALID_LEN),
         (RAM_LEN as u64, 0x10_0000, Status::INVALID_ADDRESS),
         (0xffff_ffff_fff0_0000, 0x10_0000, Status::INVALID_ADDRESS),
         // The C-bit does not matter.
@@ -209,12 +194,12 @@ fn init_ex_checks_its_parameters() {
         (
             "length of the buffer",
             "20000000 00000000  0000000000000000 00000000 00000000  0000200000000000 00800000",
-            Status::INVALID_LENGTH,
+            Status::INVALID_LEN,
         ),
         (
             "length of the area",
             "24000000 00000000  0000000000000000 00000000 00000000  0000200000000000 00400000",
-            Status::INVALID_LENGTH,
+            Status::INVALID_LEN,
         ),
         (
             "alignment of the area",
@@ -257,8 +242,8 @@ fn old_firmware_does_not_know_new_commands() {
     for (model, id, expected) in [
         (&NAPLES, id::INIT_EX, Status::INVALID_COMMAND),
         (&NAPLES, id::NOP, Status::INVALID_COMMAND),
-        (&NAPLES, id::GET_ID, Status::INVALID_LENGTH),
-        (&ROME, id::INIT_EX, Status::INVALID_LENGTH),
+        (&NAPLES, id::GET_ID, Status::INVALID_LEN),
+        (&ROME, id::INIT_EX, Status::INVALID_LEN),
         (&ROME, id::NOP, SUCCESS),
     ] {
         let mut psp = Platform::new(model);
@@ -284,7 +269,7 @@ fn get_id_returns_the_needed_length_and_then_the_id() {
         let buffer = [hex("0000010000000000"), vec![short, 0, 0, 0]].concat();
         let answer = psp.send(id::GET_ID, &buffer);
         let needed = hex("0000010000000000 40000000");
-        assert_eq!(answer, (Status::INVALID_LENGTH, needed));
+        assert_eq!(answer, (Status::INVALID_LEN, needed));
     }
     assert_eq!(psp.read(A, 128), [0; 128], "nothing written yet");
     // Room for two sockets; there is one.
@@ -403,23 +388,15 @@ fn only_genuine_images_are_run() {
         ("a changed version", flip(0x61), Status::BAD_SIGNATURE),
         ("a changed cookie", flip(0x10), Status::BAD_SIGNATURE),
         ("a changed signature", flip(0x120), Status::BAD_SIGNATURE),
-        ("a changed length", flip(0x6c), Status::INVALID_LENGTH),
-        (
-            "less signed than there is",
-            flip(0x15),
-            Status::INVALID_LENGTH,
-        ),
-        (
-            "more signed than there is",
-            flip(0x17),
-            Status::INVALID_LENGTH,
-        ),
+        ("a changed length", flip(0x6c), Status::INVALID_LEN),
+        ("less signed than there is", flip(0x15), Status::INVALID_LEN),
+        ("more signed than there is", flip(0x17), Status::INVALID_LEN),
         (
             "half of one",
             genuine[..0x180].to_vec(),
-            Status::INVALID_LENGTH,
+            Status::INVALID_LEN,
         ),
-        ("nothing", vec![], Status::INVALID_LENGTH),
+        ("nothing", vec![], Status::INVALID_LEN),
     ] {
         let mut psp = Platform::new(&MILAN);
         psp.ram.write(A, &image).unwrap();
@@ -434,7 +411,7 @@ fn only_genuine_images_are_run() {
     let mut psp = Platform::new(&MILAN);
     for (addr, len, expected) in [
         (A + 16, 0x300, Status::INVALID_ADDRESS),
-        (A, u32::MAX, Status::INVALID_LENGTH),
+        (A, u32::MAX, Status::INVALID_LEN),
         (RAM_LEN as u64 - 0x100, 0x300, Status::INVALID_ADDRESS),
     ] {
         let buffer = address_and_length(addr, len);

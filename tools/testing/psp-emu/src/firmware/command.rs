@@ -18,7 +18,7 @@ pub(super) enum Buffer {
     In,
     /// Written after success.
     Out,
-    /// Read before, written after success and after INVALID_LENGTH.
+    /// Read before, written after success and after INVALID_LEN.
     InOut,
 }
 
@@ -199,14 +199,14 @@ impl CommandBuffer {
     ///
     /// # Errors
     ///
-    /// INVALID_LENGTH when the capacity is too small. The field then holds the needed length, as it
+    /// INVALID_LEN when the capacity is too small. The field then holds the needed length, as it
     /// does after success.
     pub(super) fn offer(&mut self, offset: usize, needed: usize) -> Done {
         let needed = u32::try_from(needed).map_err(|_| Status::RESOURCE_LIMIT)?;
         let capacity = self.u32(offset);
         self.set_u32(offset, needed);
         if capacity < needed {
-            return Err(Status::INVALID_LENGTH);
+            return Err(Status::INVALID_LEN);
         }
         Ok(())
     }

@@ -66,12 +66,12 @@ pub fn build(
 ///
 /// # Errors
 ///
-/// INVALID_LENGTH when the image is not as long as it says, BAD_SIGNATURE when it is no image or not
+/// INVALID_LEN when the image is not as long as it says, BAD_SIGNATURE when it is no image or not
 /// signed for this model.
 pub(super) fn check(model: &Model, image: &[u8]) -> Result<Version, Status> {
     let word = |offset: usize| {
         let word = image.get(offset..).and_then(|rest| rest.first_chunk());
-        word.copied().ok_or(Status::INVALID_LENGTH)
+        word.copied().ok_or(Status::INVALID_LEN)
     };
     let [build, minor, major, _] = word(VERSION_AT)?;
     let image_len = u32::from_le_bytes(word(IMAGE_LEN_AT)?);
@@ -79,15 +79,15 @@ pub(super) fn check(model: &Model, image: &[u8]) -> Result<Version, Status> {
         return Err(Status::BAD_SIGNATURE);
     }
     if u32::try_from(image.len()) != Ok(image_len) {
-        return Err(Status::INVALID_LENGTH);
+        return Err(Status::INVALID_LEN);
     }
     let signed_len = u32::from_le_bytes(word(SIGNED_LEN_AT)?);
-    let signed_len = usize::try_from(signed_len).map_err(|_| Status::INVALID_LENGTH)?;
+    let signed_len = usize::try_from(signed_len).map_err(|_| Status::INVALID_LEN)?;
     let (signed, signature) = image
         .split_at_checked(signed_len)
-        .ok_or(Status::INVALID_LENGTH)?;
+        .ok_or(Status::INVALID_LEN)?;
     if signed.len() < HEADER_LEN {
-        return Err(Status::INVALID_LENGTH);
+        return Err(Status::INVALID_LEN);
     }
     let mut signature = signature.to_vec();
     signature.reverse();

@@ -114,7 +114,7 @@ pub(super) fn pek_cert_import(
     }
     let lengths = [at::PEK_LEN, at::OCA_LEN].map(|offset| usize::try_from(buffer.u32(offset)));
     if lengths != [Ok(CERT_LEN); 2] {
-        return Err(Status::INVALID_LENGTH);
+        return Err(Status::INVALID_LEN);
     }
     let read = |offset: usize| {
         let mut bytes = [0; CERT_LEN];

@@ -57,13 +57,13 @@ struct Tmr {
 impl Tmr {
     /// # Errors
     ///
-    /// INVALID_ADDRESS when misaligned or not RAM, INVALID_LENGTH when not exactly [`TMR_LEN`].
+    /// INVALID_ADDRESS when misaligned or not RAM, INVALID_LEN when not exactly [`TMR_LEN`].
     fn check(self, memory: &dyn GuestMemory) -> Done {
         if self.addr % u64::from(TMR_LEN) != 0 {
             return Err(Status::INVALID_ADDRESS);
         }
         if self.len != TMR_LEN {
-            return Err(Status::INVALID_LENGTH);
+            return Err(Status::INVALID_LEN);
         }
         if !memory.is_writable(self.addr, u64::from(self.len)) {
             return Err(Status::INVALID_ADDRESS);
@@ -160,7 +160,7 @@ pub(super) fn init_ex(
     let reserved_is_zero = at::RESERVED.into_iter().all(|range| buffer.is_zero(range));
     let tmr = check_config(config, tmr, reserved_is_zero, memory)?;
     if buffer.u32(at::LENGTH) != at::LEN {
-        return Err(Status::INVALID_LENGTH);
+        return Err(Status::INVALID_LEN);
     }
     let storage = match fw.strip_c_bit(buffer.u64(at::NV_PADDR)) {
         0 => Storage::Flash,
@@ -169,7 +169,7 @@ pub(super) fn init_ex(
                 return Err(Status::INVALID_ADDRESS);
             }
             if buffer.u32(at::NV_LEN) != NV_LEN {
-                return Err(Status::INVALID_LENGTH);
+                return Err(Status::INVALID_LEN);
             }
             if tmr.is_some_and(|tmr| tmr.overlaps(addr, NV_LEN)) {
                 return Err(Status::INVALID_ADDRESS);
@@ -253,7 +253,7 @@ pub(super) fn download_firmware(
     }
     let len = buffer.u32(at::FW_LEN);
     if len > image::MAX_LEN {
-        return Err(Status::INVALID_LENGTH);
+        return Err(Status::INVALID_LEN);
     }
     let mut bytes = vec![0; len as usize];
     memory.read(addr, &mut bytes)?;

@@ -28,7 +28,7 @@ status_codes! {
     /// A reserved bit of a configuration is set.
     INVALID_CONFIG = 0x03,
     /// A buffer is too short (the needed length is returned) or of the wrong length.
-    INVALID_LENGTH = 0x04,
+    INVALID_LEN = 0x04,
     ALREADY_OWNED = 0x05,
     /// A certificate is malformed, of the wrong kind, or not the one expected.
     INVALID_CERTIFICATE = 0x06,
@@ -86,7 +86,7 @@ impl fmt::Debug for Status {
 
 /// Neither a known name nor a 16-bit number.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("\"{0}\" is no status code (a name such as INVALID_LENGTH, or a number up to 0xffff)")]
+#[error("\"{0}\" is no status code (a name such as INVALID_LEN, or a number up to 0xffff)")]
 pub struct UnknownStatus(String);
 
 impl FromStr for Status {
@@ -116,7 +116,7 @@ mod tests {
 
     #[test]
     fn status_is_parsed_by_name_and_number() {
-        assert_eq!("invalid_length".parse(), Ok(Status::INVALID_LENGTH));
+        assert_eq!("invalid_len".parse(), Ok(Status::INVALID_LEN));
         assert_eq!("0x18".parse(), Ok(Status::SECURE_DATA_INVALID));
         assert_eq!("24".parse(), Ok(Status::SECURE_DATA_INVALID));
         for bad in ["", "0x", "0x10000", "-1", "NO_SUCH"] {
