@@ -22,6 +22,7 @@ use kernel::{
 };
 
 use crate::{
+    ffi,
     mailbox::{
         Doorbell,
         Exchange, //
@@ -35,7 +36,7 @@ use crate::{
 #[pin_data]
 pub(crate) struct Psp {
     #[pin]
-    pub(crate) bell: Doorbell,
+    pub(crate) bell: Doorbell<Regs>,
     #[pin]
     inner: Mutex<Inner>,
 }
@@ -49,7 +50,7 @@ pub(crate) struct Inner {
 
 /// A PSP whose command lock is held: nobody else gives it commands.
 pub(crate) struct Session<'a> {
-    pub(crate) bell: &'a Doorbell,
+    pub(crate) bell: &'a Doorbell<Regs>,
     pub(crate) inner: Guard<'a, Inner, MutexBackend>,
 }
 
@@ -59,7 +60,7 @@ impl Psp {
     /// `ENOMEM`.
     pub(crate) fn new(dev: ARef<Device>, regs: Regs) -> Result<Arc<Self>> {
         let inner = Inner {
-            exchange: Exchange::new(dev.clone())?,
+            exchange: Exchange::new(dev.clone(), ffi::timeout_ms)?,
             platform: Platform::new(),
             dev,
         };

@@ -17,6 +17,8 @@ use psp::{
     },
 };
 
+use crate::mailbox::Registers;
+
 /// The mapped BAR.
 pub(crate) type Bar<'a> = pci::Bar<'a, { RegisterMap::END }>;
 
@@ -66,9 +68,10 @@ impl Regs {
     pub(crate) fn clear_interrupts(&self) -> Result<(), Unbound> {
         self.write(self.map.intsts, u32::MAX)
     }
+}
 
-    /// Reads the interrupt status and acknowledges just that.
-    pub(crate) fn take_interrupts(&self) -> Result<u32, Unbound> {
+impl Registers for Regs {
+    fn take_interrupts(&self) -> Result<u32, Unbound> {
         let status = self.read(self.map.intsts)?;
         if status != 0 {
             self.write(self.map.intsts, status)?;
@@ -76,13 +79,11 @@ impl Regs {
         Ok(status)
     }
 
-    /// Reads CMDRESP.
-    pub(crate) fn cmdresp(&self) -> Result<CmdResp, Unbound> {
+    fn cmdresp(&self) -> Result<CmdResp, Unbound> {
         self.read(self.map.cmdresp).map(CmdResp::from_raw)
     }
 
-    /// Starts a command: address low, high, then the command word, which is what the PSP waits for.
-    pub(crate) fn ring(&self, lo: u32, hi: u32, cmdresp: CmdResp) -> Result<(), Unbound> {
+    fn ring(&self, lo: u32, hi: u32, cmdresp: CmdResp) -> Result<(), Unbound> {
         self.write(self.map.cmdbuf_lo, lo)?;
         self.write(self.map.cmdbuf_hi, hi)?;
         self.write(self.map.cmdresp, cmdresp.raw())
