@@ -249,8 +249,8 @@ impl Device {
             return Outcome::default();
         }
         // CAST: masked to 11 bits.
-        let id = (value >> REQUEST_COMMAND_SHIFT & REQUEST_COMMAND_MASK) as u16;
-        let addr = u64::from(self.addr_hi) << 32 | u64::from(self.addr_lo);
+        let id = ((value >> REQUEST_COMMAND_SHIFT) & REQUEST_COMMAND_MASK) as u16;
+        let addr = (u64::from(self.addr_hi) << 32) | u64::from(self.addr_lo);
         let effect = self.faults.apply(id);
         let status =
             (!effect.no_response).then(|| self.firmware.execute(id, addr, memory, effect.over));

@@ -53,7 +53,7 @@ impl Machine {
         let map = self.device.model().registers;
         self.write(map.addr_lo, COMMAND as u32);
         self.write(map.addr_hi, 0);
-        self.write(map.cmdresp, u32::from(id) << 16 | flags)
+        self.write(map.cmdresp, (u32::from(id) << 16) | flags)
     }
 
     fn enable_interrupts(&mut self) {
@@ -149,7 +149,7 @@ fn enabling_delivers_what_is_pending() {
 #[test]
 fn writes_with_the_response_bit_are_no_commands() {
     let mut machine = Machine::new(&MILAN, &[]);
-    let outcome = machine.write(MILAN.registers.cmdresp, READY | 4 << 16 | IOC);
+    let outcome = machine.write(MILAN.registers.cmdresp, READY | (4 << 16) | IOC);
     assert_eq!(outcome, Outcome::default());
 }
 

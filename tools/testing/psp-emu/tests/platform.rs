@@ -116,7 +116,7 @@ fn tmr_is_one_aligned_mebibyte_of_ram() {
         (RAM_LEN as u64, 0x10_0000, Status::INVALID_ADDRESS),
         (0xffff_ffff_fff0_0000, 0x10_0000, Status::INVALID_ADDRESS),
         // The C-bit does not matter.
-        (TMR | 1 << 51, 0x10_0000, SUCCESS),
+        (TMR | (1 << 51), 0x10_0000, SUCCESS),
     ] {
         let mut buffer = hex("01000000 00000000");
         buffer.extend_from_slice(&address_and_length(addr, len));
@@ -318,9 +318,9 @@ fn refused_commands_leave_the_buffer_alone() {
 fn addresses_may_carry_the_c_bit() {
     for (model, bit) in [(&ROME, 47), (&MILAN, 51), (&GENOA, 51)] {
         let mut psp = Platform::new(model);
-        let buffer = address_and_length(A | 1 << bit, 64);
+        let buffer = address_and_length(A | (1 << bit), 64);
         psp.ram.write(COMMAND, &buffer).unwrap();
-        let at = COMMAND | 1 << bit;
+        let at = COMMAND | (1 << bit);
         let status = psp
             .firmware
             .execute(id::GET_ID, at, &mut psp.ram, Override::default());

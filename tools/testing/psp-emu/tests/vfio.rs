@@ -83,7 +83,7 @@ impl Vm {
     fn command(&mut self, model: &Model, id: u16, addr: u32) -> u32 {
         self.write(model.registers.addr_lo, addr);
         self.write(model.registers.addr_hi, 0);
-        self.write(model.registers.cmdresp, u32::from(id) << 16 | 1);
+        self.write(model.registers.cmdresp, (u32::from(id) << 16) | 1);
         self.read(model.registers.cmdresp)
     }
 

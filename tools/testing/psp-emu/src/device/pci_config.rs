@@ -30,18 +30,18 @@ const MSI: usize = 0xa0;
 const MSIX: usize = 0xc0;
 
 /// Memory space and bus master, and INTx disable.
-const COMMAND_WRITABLE: u16 = 1 << 1 | 1 << 2 | 1 << 10;
+const COMMAND_WRITABLE: u16 = (1 << 1) | (1 << 2) | (1 << 10);
 const STATUS_CAPABILITIES: u16 = 1 << 4;
 const CAP_MSI: u8 = 0x05;
 const CAP_MSIX: u8 = 0x11;
 /// 64-bit address capable, two vectors.
-const MSI_CONTROL: u16 = 1 << 7 | 1 << 1;
+const MSI_CONTROL: u16 = (1 << 7) | (1 << 1);
 /// Enable, and number of vectors enabled.
-const MSI_CONTROL_WRITABLE: u16 = 1 | 0x7 << 4;
+const MSI_CONTROL_WRITABLE: u16 = 1 | (0x7 << 4);
 /// Address (64 bits) and data (16 bits).
 const MSI_MESSAGE_LEN: usize = 10;
 /// Enable and function mask.
-const MSIX_CONTROL_WRITABLE: u16 = 1 << 15 | 1 << 14;
+const MSIX_CONTROL_WRITABLE: u16 = (1 << 15) | (1 << 14);
 const MSIX_PBA_OFFSET: u32 = 0x1000;
 const MSIX_BIR: u32 = 5;
 

@@ -23,7 +23,10 @@ use std::{fs, io, path::Path};
 
 /// Writes those of the files that are missing or not what they should be.
 pub(super) fn ensure(dir: &Path, model: &Model, chip: &Chip) -> Result<(), StateError> {
-    let id: String = chip.id().iter().map(|byte| format!("{byte:02X}")).collect();
+    let id: String = chip
+        .id()
+        .iter()
+        .fold(String::new(), |id, byte| id + &format!("{byte:02X}"));
     let by_id = dir.join("cek").join("id");
     fs::create_dir_all(&by_id).map_err(io_error(&by_id))?;
     file::remove_unfinished(dir)?;
