@@ -315,6 +315,7 @@ impl Drop for Exchange {
 mod tests {
     use super::*;
     use kernel::{
+        device::Bound,
         faux,
         sync::atomic::{
             Atomic,
@@ -368,9 +369,10 @@ mod tests {
                 answer: Atomic::new(answer),
                 rings: Atomic::new(0),
             };
+            let device: &Device<Bound> = dev.as_ref().as_ref();
             Ok(Fixture {
                 // TIMEOUT: two of the machine's waits, so that both are seen.
-                exchange: Exchange::new(ARef::from(dev.as_ref()), |_| 300)?,
+                exchange: Exchange::new(ARef::from(&**device), |_| 300)?,
                 bell: KBox::pin_init(Doorbell::new(script), GFP_KERNEL)?,
                 _dev: dev,
             })
