@@ -6,8 +6,9 @@ import os
 import signal
 import sys
 
-from . import kernels, progress, run, sandbox, toolroot, vm
-from .errors import EXIT_LAB, EXIT_USAGE, Interrupted, LabError
+from . import cache, kernels, modules, run, sandbox, suites, toolroot, vm
+from .errors import EXIT_USAGE, Interrupted, LabError
+from .paths import build_root
 
 ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -54,7 +55,13 @@ def _parser():
     command = _command(commands, "exec", _exec, "run a command in the tool root, without a VM")
     command.add_argument("command", nargs=argparse.REMAINDER, metavar="[--] COMMAND [ARG]...")
 
-    command = _command(commands, "kdir", _kdir, "print the kernel build tree's path, for make -C inside `lab exec`")
+    command = _command(commands, "test", _test, "run the tests")
+    command.add_argument("suites", nargs="*", metavar="SUITE", help="a file of tools/testing/tests (default: all)")
+
+    _command(commands, "modules", _modules, "build the kernel modules and print where they are")
+    _command(commands, "clean", _clean, "remove what was built from this checkout")
+    _command(commands, "distclean", _distclean, "remove every cache of the project")
+    _command(commands, "kdir", _kdir, "print the kernel build tree's path, for make -C inside `lab exec`")
     return parser
 
 
@@ -128,5 +135,28 @@ def _exec(options):
 
 
 def _kdir(options):
-    print(kernels.stock(toolroot.get()))
+    root = toolroot.get()
+    print(kernels.get(root, "debian").build())
+    return 0
+
+
+def _modules(options):
+    root = toolroot.get()
+    kernel = kernels.get(root, "debian")
+    for module in sorted((modules.layer(root, kernel) / "usr/lib/modules" / kernel.release / "updates").iterdir()):
+        print(module)
+    return 0
+
+
+def _test(options):
+    return suites.run(toolroot.get(), options.suites)
+
+
+def _clean(options):
+    cache.remove(build_root())
+    return 0
+
+
+def _distclean(options):
+    cache.remove_all()
     return 0

@@ -59,10 +59,12 @@ while read -r driver; do
 	chroot /root modprobe $driver || echo "warning modprobe $driver failed" >&3
 done </drivers
 
+session=
 in_root() {
 	exec 3>&-
 	cd /
-	exec chroot /root /usr/bin/env -i HOME=/root USER=root TERM="$TERM" LC_ALL=C.UTF-8 \
+	# shellcheck disable=SC2086 # nothing, or a command and its option
+	exec $session chroot /root /usr/bin/env -i HOME=/root USER=root TERM="$TERM" LC_ALL=C.UTF-8 \
 		PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
 		sh -c "cd; $(cat /command)"
 }
@@ -95,6 +97,8 @@ on_terminal() {
 	set -- $(cat /interactive)
 	export TERM="$1"
 	stty -F /dev/hvc0 rows "$2" cols "$3"
+	# A session of its own with the terminal in control: Ctrl-C and job control work.
+	session="setsid -c"
 	(in_root 0<>/dev/hvc0 1>&0 2>&0)
 }
 

@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Formatting, clippy, checkpatch, licences."""
+
+import subprocess
+
+from lab import programs, sandbox, toolroot
+from lab.paths import CHECKOUT
+from lab.suites import Failure
+
+# checkpatch's opinions that do not fit: a project beside the kernel has no MAINTAINERS entry, and its lines are as
+# long as rustfmt.toml says.
+CHECKPATCH = ("--no-tree", "--no-summary", "--terse", "--show-types", "--strict", "--max-line-length=120",
+              "--ignore", "FILE_PATH_CHANGES,EMAIL_SUBJECT,CONFIG_DESCRIPTION,SPLIT_STRING,SPDX_LICENSE_TAG")
+
+
+def tracked(*patterns):
+    """The repository's files that match."""
+    listing = subprocess.run(["git", "-C", CHECKOUT, "-c", f"safe.directory={CHECKOUT}", "ls-files", "-z", *patterns],
+                             stdout=subprocess.PIPE, check=True).stdout
+    return [name for name in listing.decode().split("\0") if name and (CHECKOUT / name).is_file()]
+
+
+def run(context, *command, **options):
+    """Run a command in the tool root; fail with its output."""
+    process = sandbox.Sandbox(context.root, command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                              stderr=subprocess.STDOUT, text=True, **options)
+    try:
+        output = process.process.stdout.read()
+        status = process.wait()
+    except BaseException:
+        process.kill()
+        raise
+    if status:
+        raise Failure(output)
+
+
+def test_rust_is_formatted(context):
+    run(context, "rustfmt", "--check", "--edition", "2021", "--config", "skip_children=true", *tracked("*.rs"))
+
+
+def test_clippy_is_content(context):
+    run(context, "cargo", "clippy", "--locked", "--workspace", "--all-targets", "--", "-D", "warnings",
+        env=programs.cargo_environment())
+
+
+def test_checkpatch_is_content(context):
+    checkpatch = f"{toolroot.linux_source()}/scripts/checkpatch.pl"
+    run(context, checkpatch, *CHECKPATCH, "--file", *tracked("*.c", "*.h", "Kconfig", "Kbuild"))
+
+
+def test_every_file_names_its_licence(context):
+    """SPDX in the first lines; binary files, lock files and the licence itself are exempt."""
+    exempt = (".lock", ".bin", ".cert", ".pem", ".key", ".gitkeep")
+    missing = []
+    for name in tracked():
+        if name == "COPYING" or name.endswith(exempt) or "/keys/" in name:
+            continue
+        head = (CHECKOUT / name).read_bytes()[:400]
+        if b"SPDX-License-Identifier: GPL-2.0" not in head and b"\0" not in head:
+            missing.append(name)
+    if missing:
+        raise Failure(f"no SPDX line: {', '.join(missing)}")
+
+
+def test_shell_scripts_parse(context):
+    for name in tracked("*.sh", ".ci/run"):
+        run(context, "sh", "-n", name)
