@@ -2,7 +2,7 @@
 //! Serves a [`Device`] over vfio-user: one VM after another, each finding a freshly reset device.
 //!
 //! The server thread handles the VM's messages; a second thread publishes late commands. Both work on
-//! one [`Machine`] under one lock, which is held for the length of a command.
+//! one `Machine` under one lock, which is held for the length of a command.
 
 mod irq;
 mod ram;
