@@ -92,8 +92,6 @@ pub struct Model {
     /// Position of the C-bit in a physical address. Drivers set it in addresses when the host's own
     /// memory is encrypted; the firmware accepts and ignores it.
     pub c_bit: u32,
-    /// Bits of a physical address the processor implements.
-    pub phys_bits: u32,
 }
 
 /// The PSP runs a SEV firmware.
@@ -123,7 +121,6 @@ pub static NAPLES: Model = Model {
     },
     interrupts: Interrupts::Msi,
     c_bit: 47,
-    phys_bits: 48,
 };
 
 /// EPYC 7002.
@@ -140,7 +137,6 @@ pub static ROME: Model = Model {
     },
     interrupts: Interrupts::MsiAndMsix,
     c_bit: 47,
-    phys_bits: 48,
 };
 
 /// EPYC 7003.
@@ -157,7 +153,6 @@ pub static MILAN: Model = Model {
     },
     interrupts: Interrupts::MsiAndMsix,
     c_bit: 51,
-    phys_bits: 48,
 };
 
 /// EPYC 9004.
@@ -174,7 +169,6 @@ pub static GENOA: Model = Model {
     },
     interrupts: Interrupts::MsiAndMsix,
     c_bit: 51,
-    phys_bits: 52,
 };
 
 /// EPYC 9005.
@@ -191,7 +185,6 @@ pub static TURIN: Model = Model {
     },
     interrupts: Interrupts::MsiAndMsix,
     c_bit: 51,
-    phys_bits: 52,
 };
 
 /// All models, oldest first.

@@ -3,7 +3,7 @@
 
 use crate::crypto::{ecc::EcKey, kdf, Random};
 
-/// One chip. Zeroed memory is not attempted: the secret lies in the state directory anyway.
+/// One chip. Its secret is not wiped from memory: it lies in the state directory anyway.
 #[derive(Clone)]
 pub struct Chip {
     secret: [u8; Chip::SECRET_LEN],
