@@ -8,6 +8,7 @@ with COMMAND's status. When it exits, the namespace takes everything else along.
 import fcntl
 import json
 import os
+import select
 import selectors
 import shutil
 import signal
@@ -145,10 +146,9 @@ class Session:
         lab = os.getpid()
         if os.fork() == 0:
             try:
-                end.setblocking(True)
                 data = os.read(0, 65536)
                 while data and not (self.spec["terminal"] and ESCAPE in data):
-                    end.sendall(data)
+                    _send(end, data)
                     data = os.read(0, 65536)
                 if data:
                     os.kill(lab, signal.SIGTERM)
@@ -166,6 +166,13 @@ class Session:
     def _last_line(self, name):
         lines = (self.logs / f"{name}.log").read_text(errors="replace").strip().splitlines()[1:]
         return lines[-1] if lines else "no message"
+
+
+def _send(end, data):
+    # Making the socket blocking would make it so for the parent's reads, too.
+    while data:
+        select.select([], [end], [])
+        data = data[end.send(data):]
 
 
 def _unread_bytes(end):
