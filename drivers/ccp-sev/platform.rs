@@ -122,8 +122,13 @@ impl Session<'_> {
                 platform.flush_owed = false;
             }
             (CmdId::DfFlush, Ok(FwStatus::SUCCESS)) => platform.flush_owed = false,
-            (_, Ok(FwStatus::INVALID_PLATFORM_STATE) | Err(_)) => platform.state = None,
-            (_, Ok(_)) => {}
+            // Whether it changed the state before it fell silent, nobody knows.
+            (
+                CmdId::Init | CmdId::InitEx | CmdId::Shutdown | CmdId::PlatformReset,
+                Err(CmdError::Mailbox(Fault::Timeout | Fault::Gone)),
+            )
+            | (_, Ok(FwStatus::INVALID_PLATFORM_STATE)) => platform.state = None,
+            (_, Ok(_) | Err(_)) => {}
         }
     }
 
@@ -294,7 +299,8 @@ impl Session<'_> {
     ) -> Result<R, NotReady> {
         let state = self.state().map_err(|cause| NotReady::Failed {
             cause,
-            fw_error: cause.fw_error(),
+            // The state is only asked for when an INIT may be needed.
+            fw_error: cause.fw_error().or(Some(NO_FW_CALL)),
         })?;
         match prepare(C::STATES, state) {
             Prepare::Nothing => Ok(body(self)),

@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: GPL-2.0
+"""One client, two drivers: what sev-ioctl prints must be equal for upstream's ccp and ours.
+
+Both runs of a comparison use copies of one emulated chip, so keys and certificates are equal too until new ones are made.
+"""
+
+import json
+import shutil
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+from lab.paths import CHECKOUT
+from lab.suites import Failure, contains, equal
+
+# What may differ, and why; Documentation/decisions.rst has the long form. Each entry has faults of the emulated PSP, a
+# script that meets them, and what differs: a line that upstream prints, the line that we print instead, the reason. A
+# test proves that both still do.
+INTENDED = (
+    (("lost-irq:GET_ID:1",), "get_id2 platform_status", (
+        ("get_id2 rw ETIMEDOUT error=0 ", "get_id2 rw OK error=0 ", "a lost interrupt does not kill the PSP"),
+        ("  status ro EBUSY error=0x5a5a5a5a", "  status ro OK error=0 ", "nor the commands after it"),
+    )),
+    (("late:3000:GET_ID:1",), "get_id2 wait platform_status", (
+        ("  status ro EBUSY error=0x5a5a5a5a", "  status ro OK error=0 ", "the late answer brings the PSP back"),
+    )),
+)
+
+# Faults that both drivers meet in the same way. Those of one entry share a VM.
+ALIKE = (
+    (("status:0x13:PDH_GEN", "status:0x8004:GET_ID:2", "late:300:PDH_CERT_EXPORT", "status:0x1:SHUTDOWN:1",
+      "no-response:PEK_CSR"),
+     "platform_status pdh_gen get_id2 get_id2 get_id2 pdh_cert_export factory_reset platform_status factory_reset "
+     "platform_status pdh_gen pek_csr platform_status pek_csr pdh_gen get_id2 factory_reset"),
+    (("status:0x3:INIT",), "platform_status pek_csr pdh_cert_export pek_gen platform_status"),
+    (("status:0x18:INIT:1", "status:0xf:DF_FLUSH:1"), "platform_status pek_csr platform_status"),
+    (("no-response:INIT",), "platform_status pek_csr platform_status"),
+)
+
+_chips = {}
+_making = threading.Lock()
+
+
+def build(context):
+    """Compile sev-ioctl; the directory it is in, to be shared with a VM."""
+    share = context.directory / "share"
+    share.mkdir()
+    source = CHECKOUT / "tools/testing/sev-ioctl/sev-ioctl.c"
+    context.output("gcc", "-Wall", "-Wextra", "-Werror", "-O2", "-o", share / "sev-ioctl", source,
+                   binds=[(share, share, False)])
+    return share
+
+
+def chip(context, model):
+    """An emulated chip that has been initialised once, so that its keys exist; the suite's tests share it."""
+    with _making:
+        if model not in _chips:
+            state = context.directory.parent / f"{model}-chip"
+            result = context.lab("run", "--driver", "upstream", "--model", model, "--state", state, "--", "true")
+            equal(result.returncode, 0, f"the run that makes a chip: {result.stderr}")
+            _chips[model] = state
+    return _chips[model]
+
+
+def both(context, share, state, model, script, *options):
+    """Run a script under both drivers on copies of the chip; the lines each printed."""
+    def one(driver):
+        copy = context.directory / f"{driver}-chip"
+        shutil.rmtree(copy, ignore_errors=True)
+        shutil.copytree(state, copy)
+        result = context.lab("run", "--driver", driver, "--model", model, "--state", copy, "--share", share, *options,
+                             "--", "sh", "-c", script)
+        if result.returncode:
+            raise Failure(f"{driver}: status {result.returncode}\n{result.stderr.decode()}")
+        return result.stdout.decode().splitlines()
+
+    with ThreadPoolExecutor(2) as pool:
+        return pool.map(one, ("upstream", "rust"))
+
+
+def same(upstream, rust):
+    """Fail unless both drivers printed the same, which must be something."""
+    if len(upstream) < 2:
+        raise Failure(f"too little to compare: {upstream}")
+    differences = [f"upstream: {theirs}\nrust:     {ours}" for theirs, ours in zip(upstream, rust) if ours != theirs]
+    if len(upstream) != len(rust):
+        differences.append(f"upstream printed {len(upstream)} lines, rust {len(rust)}")
+    if differences:
+        raise Failure("\n".join(differences))
+
+
+def _every_ioctl(context, model):
+    share = build(context)
+    upstream, rust = both(context, share, chip(context, model), model, "/mnt/share/sev-ioctl")
+    same(upstream, rust)
+    if len(upstream) < 200:
+        raise Failure(f"only {len(upstream)} lines: sev-ioctl did not run to its end")
+
+
+def test_every_ioctl_with_good_and_bad_arguments_on_milan(context):
+    _every_ioctl(context, "milan")
+
+
+def test_every_ioctl_with_good_and_bad_arguments_on_naples(context):
+    _every_ioctl(context, "naples")
+
+
+def test_every_ioctl_with_good_and_bad_arguments_on_turin(context):
+    _every_ioctl(context, "turin")
+
+
+def _with_faults(context, share, state, faults, commands):
+    # One second is enough for an emulator, and 100 are too many for a test.
+    script = "echo 1 > /sys/module/ccp/parameters/psp_cmd_timeout\n"
+    script += "".join("sleep 3\n" if word == "wait" else f"/mnt/share/sev-ioctl {word}\n" for word in commands.split())
+    script += "dmesg | sed -n 's/.*kvm_amd: SEV/kvm_amd: SEV/p'"
+    options = [word for fault in faults for word in ("--fault", fault)]
+    return both(context, share, state, "milan", script, *options)
+
+
+def test_faults_that_both_meet_alike(context):
+    share, state = build(context), chip(context, "milan")
+    failures = []
+    for faults, commands in ALIKE:
+        try:
+            same(*_with_faults(context, share, state, faults, commands))
+        except Failure as failure:
+            failures.append(f"{faults}:\n{failure}")
+    if failures:
+        raise Failure("\n".join(failures))
+
+
+def test_intended_differences_are_still_there(context):
+    share, state = build(context), chip(context, "milan")
+    for faults, commands, differences in INTENDED:
+        upstream, rust = _with_faults(context, share, state, faults, commands)
+        for theirs, ours, why in differences:
+            contains("\n".join(upstream) + "\n", theirs, f"upstream with {faults} ({why})")
+            contains("\n".join(rust) + "\n", ours, f"rust with {faults} ({why})")
+
+
+def test_a_difference_would_be_seen(context):
+    """The comparison itself: one changed character in one line is a failure."""
+    lines = ["a rw OK error=0", "b rw OK error=0x4"]
+    same(lines, list(lines))
+    for changed in (["a rw OK error=0", "b rw OK error=0x5"], lines[:1], []):
+        try:
+            same(lines, changed)
+        except Failure:
+            continue
+        raise Failure(f"{changed} was taken for {lines}")
+
+
+def test_mmio_accesses_per_platform_status(context):
+    """Counted by the emulator, from one command word to the next; ours must not need more than upstream's."""
+    share = build(context)
+    counts = {}
+    for driver in ("upstream", "rust"):
+        trace = context.directory / f"{driver}.trace"
+        script = "for i in 1 2 3 4 5 6 7 8 9 10; do /mnt/share/sev-ioctl platform_status; done"
+        result = context.lab("run", "--driver", driver, "--trace", trace, "--share", share, "--", "sh", "-c", script)
+        equal(result.returncode, 0, f"status with {driver}")
+        commands = [json.loads(line) for line in trace.read_text().splitlines()]
+        rounds = [line["reads"] + line["writes"] for line in commands
+                  if line["event"] == "command" and line["name"] == "PLATFORM_STATUS"][-9:]
+        # Each of the last nine follows another PLATFORM_STATUS, so its count is one whole round.
+        equal(len(set(rounds)), 1, f"different counts with {driver}: {rounds}")
+        counts[driver] = rounds[0]
+    if counts["rust"] > counts["upstream"]:
+        raise Failure(f"MMIO accesses per PLATFORM_STATUS: {counts}")
+    print(f"     MMIO accesses per PLATFORM_STATUS ioctl: upstream {counts['upstream']}, rust {counts['rust']}", flush=True)
