@@ -12,6 +12,8 @@ busybox --install -s /bin
 mount -t sysfs sysfs /sys
 mount -t devtmpfs devtmpfs /dev
 
+echo "LAB-INIT"
+
 die() {
 	echo "LAB-ERROR: $*"
 	poweroff -f

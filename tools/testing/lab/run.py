@@ -32,7 +32,7 @@ def run(options):
     made = prepare(root, options.kernel, programs_too=host, modules_too=bool(drivers) and options.driver == "rust")
     kernel = made["kernel"]
     spec = {
-        "role": options.role, "model": options.model, "smp": options.smp, "mem": options.mem, "append": [],
+        "role": options.role, "model": options.model, "smp": options.smp, "mem": options.mem, "append": options.append,
         "timeout": options.timeout, "terminal": terminal is not None, "stdin": stdin,
         "kernel": kernel.image, "root": f"{RUN}/root", "share": f"{RUN}/share" if options.share else None,
         "logs": RUN, "kept_logs": str(progress.new_log("vm").with_suffix("")),

@@ -5,6 +5,7 @@ Starts the emulated PSP and QEMU, passes COMMAND's output on, watches for panics
 with COMMAND's status. When it exits, the namespace takes everything else along.
 """
 
+import contextlib
 import fcntl
 import json
 import os
@@ -25,12 +26,20 @@ from .streams import Console, Control, Stream, to_descriptor
 
 # TIMEOUT: a debug kernel with KASAN needs more than a minute on a slow machine.
 BOOT_SECONDS = 300
+# TIMEOUT: a booting kernel prints several lines a second. With more load than processors, QEMU's TCG sometimes loses
+# one of its CPUs while the second is brought up; nothing of ours has run by then, so the VM is simply started again.
+SILENT_SECONDS = 20
+BOOT_ATTEMPTS = 3
 # TIMEOUT: what a panicking kernel still has to say.
 LAST_WORDS_SECONDS = 3
 # TIMEOUT: the emulator makes keys for a new state directory before it listens.
 EMULATOR_SECONDS = 60
 # Ctrl-] ends the VM of `lab shell`: Ctrl-C goes to the guest.
 ESCAPE = b"\x1d"
+
+
+class HungBoot(Exception):
+    """The kernel fell silent before it had started anything of ours."""
 
 
 class Session:
@@ -41,43 +50,48 @@ class Session:
         self.logs = Path(spec["logs"])
         self.processes = {}
         self.warned = False
-        self.console = Console(self.logs / "console.log")
-        self.control = Control(self._warn)
-        self.streams = {"console": Stream(self.console.feed), "control": Stream(self.control.feed)}
-        if spec["terminal"]:
-            self.streams["terminal"] = Stream(to_descriptor(1))
-        else:
-            self.streams["stdout"] = Stream(to_descriptor(1))
-            self.streams["stderr"] = Stream(to_descriptor(2))
 
     def run(self):
         """Run the VM to COMMAND's end; COMMAND's status."""
         if self.spec["role"] == "host":
             self._start_emulator()
-        self._start_qemu()
+        for attempt in range(1, BOOT_ATTEMPTS + 1):
+            self._start_qemu()
+            try:
+                return self._follow()
+            except HungBoot:
+                self.processes["qemu"].kill()
+                self.processes["qemu"].wait()
+                again = "starting it again" if attempt < BOOT_ATTEMPTS else "giving up"
+                self._warn(f"the guest kernel hung while booting; {again}")
+        raise LabError(f"the guest kernel hung while booting, {BOOT_ATTEMPTS} times")
+
+    def _follow(self):
         selector = selectors.DefaultSelector()
         for stream in self.streams.values():
-            selector.register(stream.socket, selectors.EVENT_READ)
+            selector.register(stream.socket, selectors.EVENT_READ, stream)
         for name, process in self.processes.items():
             selector.register(os.pidfd_open(process.pid), selectors.EVENT_READ, name)
-        boot_end = time.monotonic() + BOOT_SECONDS
+        started = time.monotonic()
         while True:
-            dead = [key.data for key, _ in selector.select(timeout=1) if key.data]
+            events = [key.data for key, _ in selector.select(timeout=1)]
             self._pump()
             if self.control.status is not None:
                 # The guest reports its status after everything else: all output has arrived.
                 self._pump()
                 return self.control.status
             self._check_guest()
-            if dead:
-                self._report_death(dead[0])
-            if not self.control.ready and time.monotonic() > boot_end:
+            for event in events:
+                if event in self.processes:
+                    self._report_death(event)
+                elif event.ended:
+                    selector.unregister(event.socket)
+            if self.control.ready:
+                self._forward_input()
+            elif time.monotonic() > started + BOOT_SECONDS:
                 raise LabError(f"the guest did not boot within {BOOT_SECONDS} s")
-            for key in [key for key in selector.get_map().values() if self._has_ended(key.fileobj)]:
-                selector.unregister(key.fileobj)
-
-    def _has_ended(self, fileobj):
-        return any(stream.ended and stream.socket is fileobj for stream in self.streams.values())
+            elif not self.console.init_started and time.monotonic() > self.console.last + SILENT_SECONDS:
+                raise HungBoot
 
     def _pump(self):
         for stream in self.streams.values():
@@ -122,13 +136,21 @@ class Session:
             time.sleep(0.005)
 
     def _start_qemu(self):
-        ends = {name: stream.qemus_end for name, stream in self.streams.items()}
+        self.console = Console(self.logs / "console.log")
+        self.control = Control(self._warn)
+        self.streams = {"console": Stream(self.console.feed), "control": Stream(self.control.feed)}
         if self.spec["terminal"]:
-            self._forward_input(self.streams["terminal"].socket)
+            self.streams["terminal"] = Stream(to_descriptor(1))
+        else:
+            self.streams["stdout"] = Stream(to_descriptor(1))
+            self.streams["stderr"] = Stream(to_descriptor(2))
+        ends = {name: stream.qemus_end for name, stream in self.streams.items()}
+        self.input = None
+        if self.spec["terminal"]:
+            self.input = self.streams["terminal"].socket
         elif self.spec["stdin"]:
-            inputs, ends["stdin"] = socket.socketpair()
-            self._forward_input(inputs)
-            inputs.close()
+            self.input, ends["stdin"] = socket.socketpair()
+            self.input.setblocking(False)
         fds = {name: end.fileno() for name, end in ends.items()}
         self._start("qemu", vm.command_line(self.spec, fds), pass_fds=(*fds.values(), *self.spec["pass_fds"]))
         for end in ends.values():
@@ -141,8 +163,11 @@ class Session:
             self.processes[name] = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, **options)
         return self.processes[name]
 
-    def _forward_input(self, end):
-        # In a process of its own: reading may block, which must not hold up anything else.
+    def _forward_input(self):
+        """Once the guest is ready, in a process of its own: reading may block, and must not hold up anything else."""
+        end, self.input = self.input, None
+        if not end:
+            return
         lab = os.getpid()
         if os.fork() == 0:
             try:
@@ -158,6 +183,8 @@ class Session:
             except OSError:
                 pass
             os._exit(0)
+        if not self.spec["terminal"]:
+            end.close()
 
     def _warn(self, text):
         self.warned = True
@@ -172,7 +199,9 @@ def _send(end, data):
     # Making the socket blocking would make it so for the parent's reads, too.
     while data:
         select.select([], [end], [])
-        data = data[end.send(data):]
+        # Writable does not mean that all of it fits.
+        with contextlib.suppress(BlockingIOError):
+            data = data[end.send(data):]
 
 
 def _unread_bytes(end):

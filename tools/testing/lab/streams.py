@@ -4,8 +4,10 @@
 import os
 import re
 import socket
+import time
 
 PANIC = re.compile(rb"Kernel panic - not syncing: ([^\r\n]*)[\r\n]")
+INIT_STARTED = b"LAB-INIT"
 GUEST_ERROR = re.compile(rb"LAB-ERROR: ([^\r\n]*)[\r\n]")
 
 
@@ -39,13 +41,17 @@ class Console:
     def __init__(self, path):
         self._log = open(path, "wb", buffering=0)
         self._recent = b""
+        self.last = time.monotonic()
+        self.init_started = False
         self.panic = None
         self.guest_error = None
 
     def feed(self, data):
         """Take what the console printed."""
         self._log.write(data)
+        self.last = time.monotonic()
         self._recent = (self._recent + data)[-65536 - len(data):]
+        self.init_started = self.init_started or INIT_STARTED in self._recent
         self.panic = self.panic or _found(PANIC, self._recent)
         self.guest_error = self.guest_error or _found(GUEST_ERROR, self._recent)
 

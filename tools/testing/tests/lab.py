@@ -212,6 +212,21 @@ def test_a_guest_that_powers_off_is_an_error(context):
     contains(result.stderr, b"qemu ended with status 0 while the guest was running", "stderr")
 
 
+def test_a_kernel_that_hangs_at_boot_is_started_again(context):
+    process = context.start(*PLAIN, "echo", "done")
+    qemu = None
+    while qemu is None:
+        time.sleep(0.05)
+        try:
+            qemu = find(descendants(process.pid), "qemu-system-x86_64")
+        except Failure:
+            pass
+    os.kill(qemu, signal.SIGSTOP)
+    output, errors = process.communicate(timeout=120)
+    equal((output, process.returncode), (b"done\n", 0), "stdout and status")
+    contains(errors, b"the guest kernel hung while booting; starting it again", "stderr")
+
+
 def test_death_of_qemu_is_an_error(context):
     process, processes = running(context)
     os.kill(find(processes, "qemu-system-x86_64"), signal.SIGKILL)
