@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Long steps: a progress bar on a terminal, a line per step elsewhere, a log file on failure.
+"""Long steps: a progress bar (bars.py) while they run, a log file when they fail.
 
 How far a step is, is counted in lines of its log; how many there will be is known from the last time it ran, or
 from the caller's estimate. All of it goes to standard error: standard output belongs to the command.
@@ -7,25 +7,17 @@ from the caller's estimate. All of it goes to standard error: standard output be
 
 import json
 import subprocess
-import sys
 import threading
 import time
 
+from .bars import Bar
 from .errors import LabError
 from .paths import cache_root
 from .sandbox import Sandbox
 
-try:
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-except ImportError:
-    Progress = None
-
 LOGS_KEPT = 20
 
 _lock = threading.Lock()
-_bars = None
-_running = 0
 
 
 def new_log(name):
@@ -43,30 +35,25 @@ class Step:
     def __init__(self, name, title, lines):
         self.name, self.title = name, title
         self.expected = _known_lines().get(name, lines)
-        self.lines = 0
         self.path = new_log(name)
 
     def __enter__(self):
         self.log = open(self.path, "wb")
-        self.start = time.monotonic()
-        self.bar = _open_bar(self.title, self.expected)
+        self.bar = Bar(self.title, self.expected)
         return self
 
     def __exit__(self, kind, error, traceback):
         self.log.close()
-        elapsed = time.monotonic() - self.start
-        _close_bar(self.bar, self.title, elapsed, error is None)
+        self.bar.end(error is None)
         if error is None:
-            _remember_lines(self.name, self.lines)
+            _remember_lines(self.name, self.bar.done)
             self.path.unlink()
 
     def feed(self, stream):
         """Copy a stream into the log until its end, moving the bar line by line."""
         for line in stream:
             self.log.write(line)
-            self.lines += 1
-            if self.bar is not None:
-                _bars.update(self.bar, completed=min(self.lines, self.expected - 1))
+            self.bar.done += 1
 
     def run(self, root, argv, **options):
         """Run a command in the tool root `root`; None: with the machine's own files."""
@@ -88,43 +75,6 @@ class Step:
         tail = self.path.read_text(errors="replace").splitlines()[-12:]
         shown = "\n".join("    " + line for line in tail)
         raise LabError(f"{self.title}: {why}. The end of its log:\n{shown}", log=self.path)
-
-
-def message(text):
-    """One line for the user, above the bars when there are any."""
-    if _bars is not None:
-        _bars.console.print(text, highlight=False, markup=False)
-    else:
-        print(text, file=sys.stderr, flush=True)
-
-
-def _open_bar(title, expected):
-    global _bars, _running
-    with _lock:
-        _running += 1
-        if Progress is None or not sys.stderr.isatty():
-            print(f"lab: {title} ...", file=sys.stderr, flush=True)
-            return None
-        if _bars is None:
-            columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TextColumn("left"),
-                       TimeRemainingColumn())
-            _bars = Progress(*columns, console=Console(stderr=True))
-            _bars.start()
-        return _bars.add_task(title, total=max(expected, 1))
-
-
-def _close_bar(bar, title, elapsed, good):
-    global _bars, _running
-    with _lock:
-        _running -= 1
-        if bar is None:
-            print(f"lab: {title}: {'done' if good else 'failed'} after {elapsed:.0f} s", file=sys.stderr, flush=True)
-            return
-        if good:
-            _bars.update(bar, total=1, completed=1)
-        if _running == 0:
-            _bars.stop()
-            _bars = None
 
 
 def _lines_file():
