@@ -136,8 +136,15 @@ fn tmr_is_one_aligned_mebibyte_of_ram() {
 #[test]
 fn init_ex_starts_from_erased_memory_and_finds_its_data_again() {
     let mut psp = Platform::new(&MILAN);
-    psp.ram.write(NV, &[0xff; 0x8000]).unwrap();
+    // The first four bytes tell; what follows may be anything.
+    psp.ram.write(NV, &[0x11; 0x8000]).unwrap();
+    psp.ram.write(NV, &[0xff; 4]).unwrap();
     assert_eq!(psp.status(id::INIT_EX, &hex(INIT_EX)), SUCCESS);
+    assert_eq!(
+        psp.read(NV + 0x7000, 0x1000),
+        [0xff; 0x1000],
+        "the rest is erased"
+    );
     let chain = psp.export();
     psp.shutdown();
     assert_eq!(psp.status(id::INIT_EX, &hex(INIT_EX)), SUCCESS);
