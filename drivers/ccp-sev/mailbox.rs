@@ -418,9 +418,8 @@ mod tests {
     }
 
     #[test]
-    fn an_interrupt_wakes_and_a_stale_one_does_not_count() -> Result {
+    fn a_stale_interrupt_is_not_taken_for_the_next_commands() -> Result {
         let mut psp = Fixture::new(OK)?;
-        // Nobody waits yet: this one must not be taken for the next command's.
         assert!(psp.bell.interrupt());
         assert!(psp.pek_gen() == Ok(FwStatus::SUCCESS));
         assert!(psp.exchange.mailbox.lost_interrupts() == 1);

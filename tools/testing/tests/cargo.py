@@ -4,7 +4,7 @@
 import re
 import subprocess
 
-from lab import programs, sandbox
+from lab import programs, sandbox, toolroot
 from lab.suites import Result
 
 # `     Running unittests src/lib.rs (...)`, `   Doc-tests psp`
@@ -14,8 +14,10 @@ TEST = re.compile(r"test (\S+)(?: - (.*))? \.\.\. (ok|FAILED)$")
 
 def results(context):
     """Each test cargo runs is one."""
-    command = ["cargo", "test", "--locked", "--workspace", "--no-fail-fast"]
-    process = sandbox.Sandbox(context.root, command, env=programs.cargo_environment(), stdin=subprocess.DEVNULL,
+    # Ignored is only what needs the kernel's headers, and here they are.
+    command = ["cargo", "test", "--locked", "--workspace", "--no-fail-fast", "--", "--include-ignored"]
+    environment = {**programs.cargo_environment(), "KERNEL_HEADERS": f"{toolroot.linux_source()}/include"}
+    process = sandbox.Sandbox(context.root, command, env=environment, stdin=subprocess.DEVNULL,
                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     lines, where = [], ""
     try:
