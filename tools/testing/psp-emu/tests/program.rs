@@ -64,13 +64,43 @@ impl Place {
 
     /// Runs the program, which is to fail; returns its status and what it said.
     fn refused(&self, arguments: &[&str]) -> (Option<i32>, String) {
-        let output = self.command().args(arguments).output().unwrap();
-        assert!(output.stdout.is_empty());
-        (
-            output.status.code(),
-            String::from_utf8(output.stderr).unwrap(),
-        )
+        ended(self.command().args(arguments))
     }
+}
+
+/// Runs a program that is to end by itself; returns its status and what it said on standard error.
+fn ended(command: &mut Command) -> (Option<i32>, String) {
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    // Killed at the end of this function if it does not.
+    let mut running = Running {
+        child: command.spawn().unwrap(),
+        socket: PathBuf::new(),
+    };
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while running.child.try_wait().unwrap().is_none() {
+        assert!(Instant::now() < deadline, "still running");
+        thread::sleep(Duration::from_millis(2));
+    }
+    let (mut said, mut printed) = (String::new(), String::new());
+    running
+        .child
+        .stderr
+        .take()
+        .unwrap()
+        .read_to_string(&mut said)
+        .unwrap();
+    running
+        .child
+        .stdout
+        .take()
+        .unwrap()
+        .read_to_string(&mut printed)
+        .unwrap();
+    assert_eq!(printed, "");
+    (running.child.wait().unwrap().code(), said)
 }
 
 /// A running program; killed when dropped.
@@ -173,10 +203,9 @@ fn bad_options_are_explained() {
             "nothing made"
         );
     }
-    let output = Command::new(env!("CARGO_BIN_EXE_psp-emu"))
-        .output()
-        .unwrap();
-    assert_eq!(output.status.code(), Some(2));
+    let (code, message) = ended(&mut Command::new(env!("CARGO_BIN_EXE_psp-emu")));
+    assert_eq!(code, Some(2));
+    assert!(message.contains("--socket <PATH>"), "{message}");
 }
 
 #[test]
@@ -189,9 +218,8 @@ fn second_user_of_a_state_directory_is_refused() {
         .arg(place.path("other"))
         .arg("--state")
         .arg(place.path("state"));
-    let output = second.output().unwrap();
-    assert_eq!(output.status.code(), Some(1));
-    let message = String::from_utf8(output.stderr).unwrap();
+    let (code, message) = ended(&mut second);
+    assert_eq!(code, Some(1));
     assert!(message.contains("in use by another emulator"), "{message}");
     assert!(!place.path("other").exists());
     assert_eq!(program.vm().command(id::DF_FLUSH).unwrap(), READY);
@@ -241,15 +269,13 @@ fn unwritable_places_are_explained() {
     assert_eq!(code, Some(1));
     assert!(message.contains("/nonexistent/trace"), "{message}");
     assert!(!place.path("sock").exists());
-    let output = Command::new(env!("CARGO_BIN_EXE_psp-emu"))
+    let mut command = Command::new(env!("CARGO_BIN_EXE_psp-emu"));
+    command
         .args(["--socket", "/nonexistent/sock", "--state"])
-        .arg(place.path("state"))
-        .output()
-        .unwrap();
-    assert_eq!(output.status.code(), Some(1));
-    assert!(String::from_utf8(output.stderr)
-        .unwrap()
-        .contains("/nonexistent/sock"));
+        .arg(place.path("state"));
+    let (code, message) = ended(&mut command);
+    assert_eq!(code, Some(1));
+    assert!(message.contains("/nonexistent/sock"), "{message}");
 }
 
 #[test]

@@ -124,3 +124,77 @@ impl GuestMemory for GuestRam {
         pieces.is_some_and(|pieces| pieces.iter().all(|piece| piece.region.writable))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::FileExt;
+
+    fn file(len: u64) -> File {
+        let file = tempfile::tempfile().unwrap();
+        file.set_len(len).unwrap();
+        file
+    }
+
+    #[test]
+    fn read_only_memory_is_read_only() {
+        let mut ram = GuestRam::default();
+        let rom = file(0x1000);
+        rom.write_all_at(&[7; 16], 0).unwrap();
+        ram.map(Some(file(0x1000)), 0, 0x1000, 0x1000, true)
+            .unwrap();
+        ram.map(Some(rom.try_clone().unwrap()), 0, 0x2000, 0x1000, false)
+            .unwrap();
+        let mut bytes = [0; 2];
+        ram.read(0x2000, &mut bytes).unwrap();
+        assert_eq!(bytes, [7, 7]);
+        assert!(ram.write(0x2000, &[1]).is_err());
+        assert!(!ram.is_writable(0x2000, 1));
+        // A range that is partly read-only is not written at all.
+        assert!(ram.write(0x1ffe, &[1; 4]).is_err());
+        assert!(!ram.is_writable(0x1ffe, 4));
+        ram.read(0x1ffe, &mut bytes).unwrap();
+        assert_eq!(bytes, [0, 0]);
+        assert!(ram.is_writable(0x1000, 0x1000));
+    }
+
+    #[test]
+    fn mappings_must_not_overlap_or_wrap() {
+        let mut ram = GuestRam::default();
+        let mut map = |address, size| ram.map(Some(file(0x4000)), 0, address, size, true).is_ok();
+        assert!(map(0x4000, 0x2000));
+        assert!(!map(0x4000, 0x2000));
+        assert!(!map(0x5000, 0x1000));
+        assert!(!map(0x3000, 0x4000));
+        assert!(!map(0x3000, 0x1001));
+        assert!(map(0x3000, 0x1000));
+        assert!(map(0x6000, 0x1000));
+        assert!(!map(u64::MAX - 0xfff, 0x2000));
+        assert!(!map(0x8000, 0));
+    }
+
+    #[test]
+    fn unmapping_takes_what_lies_in_the_range() {
+        let mut ram = GuestRam::default();
+        for address in [0x1000, 0x2000, 0x3000] {
+            ram.map(Some(file(0x1000)), 0, address, 0x1000, true)
+                .unwrap();
+        }
+        ram.unmap(0x1800, 0x1800);
+        assert!(
+            ram.is_writable(0x1000, 0x1000),
+            "only half of it in the range"
+        );
+        assert!(!ram.is_writable(0x2000, 1));
+        assert!(ram.is_writable(0x3000, 0x1000));
+        ram.unmap(0, u64::MAX);
+        assert!(!ram.is_writable(0x1000, 1));
+    }
+
+    #[test]
+    fn what_comes_without_file_is_no_ram() {
+        let mut ram = GuestRam::default();
+        ram.map(None, 0, 0x1000, 0x1000, true).unwrap();
+        assert!(!ram.is_writable(0x1000, 1));
+    }
+}
