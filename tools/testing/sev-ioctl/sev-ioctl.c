@@ -166,7 +166,9 @@ static void csr(const char *name, int mode, uint64_t address, uint32_t length, c
 
 static void pek_csr(void)
 {
-	static const uint32_t lengths[] = { 1, 4, 2083, CERT_LEN, CERT_LEN + 1, 4096, 4097, BLOB_MAX, BLOB_MAX + 1, -1u };
+	static const uint32_t lengths[] = {
+		1, 4, 2083, CERT_LEN, CERT_LEN + 1, 4096, 4097, BLOB_MAX, BLOB_MAX + 1, -1u,
+	};
 	char name[64];
 
 	csr("pek_csr query", 2, 0, 0, NULL);
@@ -339,8 +341,10 @@ static void factory_reset(void)
 static void dispatch(void)
 {
 	struct sev_issue_cmd issue = { .cmd = SEV_PLATFORM_STATUS, .error = UNTOUCHED };
-	static const unsigned long requests[] = { 0, _IO('S', 0), _IOWR('S', 0, uint64_t), _IOWR('S', 1, struct sev_issue_cmd),
-						  _IOR('S', 0, struct sev_issue_cmd), SEV_ISSUE_CMD + 1 };
+	static const unsigned long requests[] = {
+		0, _IO('S', 0), _IOWR('S', 0, uint64_t), _IOWR('S', 1, struct sev_issue_cmd),
+		_IOR('S', 0, struct sev_issue_cmd), SEV_ISSUE_CMD + 2,
+	};
 	static const uint32_t commands[] = { SEV_MAX, SEV_MAX + 1, 0x80000000u, -1u };
 	char name[64];
 
@@ -390,7 +394,6 @@ static int one(int argc, char **argv)
 		{ "pek_gen", SEV_PEK_GEN }, { "pek_csr", SEV_PEK_CSR }, { "pdh_gen", SEV_PDH_GEN },
 		{ "pdh_cert_export", SEV_PDH_CERT_EXPORT }, { "get_id2", SEV_GET_ID2 },
 	};
-	int failed = 0;
 
 	random_keys = true;
 	for (int a = 1; a < argc; a++) {
@@ -429,7 +432,7 @@ static int one(int argc, char **argv)
 			call_end(commands[i].name, 2, commands[i].cmd, 0);
 		}
 	}
-	return failed;
+	return 0;
 }
 
 int main(int argc, char **argv)
