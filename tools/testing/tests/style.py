@@ -3,7 +3,7 @@
 
 import subprocess
 
-from lab import programs, sandbox, toolroot
+from lab import kernels, programs, sandbox, toolroot
 from lab.paths import CHECKOUT
 from lab.suites import Failure
 
@@ -43,6 +43,14 @@ def test_rust_is_formatted(context):
 def test_clippy_is_content(context):
     run(context, "cargo", "clippy", "--locked", "--workspace", "--all-targets", "--", "-D", "warnings",
         env=programs.cargo_environment())
+
+
+def test_clippy_is_content_with_the_kernels_flags(context):
+    build = kernels.get(context.root, "debian").build()
+    output = sandbox.output(context.root, ["make", "-C", build, f"M={CHECKOUT}", f"MO={context.directory}", "CLIPPY=1", "modules"],
+                            binds=[(context.directory, context.directory, False)], stderr=subprocess.STDOUT)
+    if "warning:" in output:
+        raise Failure(output)
 
 
 def test_checkpatch_is_content(context):
