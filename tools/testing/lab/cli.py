@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 
-from . import cache, kernels, modules, run, sandbox, suites, toolroot, vm
+from . import cache, kernels, machine, modules, run, sandbox, suites, toolroot, vm
 from .errors import EXIT_USAGE, Interrupted, LabError
 from .paths import build_root
 
@@ -19,6 +19,7 @@ def main(argv):
     for signum in ENDING_SIGNALS:
         signal.signal(signum, _on_signal)
     try:
+        machine.become_root()
         return options.function(options)
     except LabError as error:
         print(f"lab: {error}", file=sys.stderr)

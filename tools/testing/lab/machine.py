@@ -5,9 +5,34 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 
 from . import progress
 from .errors import LabError
+
+
+# What must not get lost on the way through sudo.
+KEPT_BY_SUDO = ("HOME", "PATH", "TERM", "KDIR", "DEBIAN_MIRROR", "XDG_CACHE_HOME", "http_proxy", "https_proxy", "no_proxy",
+                "SSL_CERT_FILE", "SSL_CERT_DIR")
+
+
+def become_root():
+    """Go on as root: of a user namespace where that works, else with sudo. Returns only to root."""
+    if os.geteuid() == 0:
+        return
+    require("mmdebstrap", "mmdebstrap")
+    namespace = ["unshare", "--user", "--map-root-user", "--map-auto", "--"]
+    try:
+        works = subprocess.run([*namespace, "true"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    except FileNotFoundError as error:
+        raise LabError("unshare is missing; install util-linux, or run this as root") from error
+    here = [sys.executable, *sys.argv]
+    if works.returncode == 0:
+        os.execvp(namespace[0], [*namespace, *here])
+    if shutil.which("sudo"):
+        kept = [f"{name}={os.environ[name]}" for name in KEPT_BY_SUDO if name in os.environ]
+        os.execvp("sudo", ["sudo", "env", *kept, *here])
+    raise LabError(f"this needs root, sudo, or user namespaces with subordinate ids (package uidmap): {works.stdout.strip()}")
 
 
 def require(program, package):
