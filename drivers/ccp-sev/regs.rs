@@ -2,7 +2,7 @@
 
 //! The registers of a PSP, whatever its generation.
 //!
-//! The offsets are in the library, because the emulator needs them too; see [`psp::regs`].
+//! The offsets are in the library, where a test can check them; see [`psp::regs`].
 
 use kernel::{
     io::Io,

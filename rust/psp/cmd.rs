@@ -68,7 +68,7 @@ macro_rules! commands {
 
 // Ids and lengths: SEV-API chapters 5 to 7, SNP-ABI chapter 8, checked by a C program against
 // include/linux/psp-sev.h (tests/kernel_headers.c). Those that Linux never sends are there
-// for the emulator and for tests.
+// so that the table is the specification's.
 commands! {
     Init = 0x001, INIT, 20;
     Shutdown = 0x002, SHUTDOWN, 0;

@@ -6,8 +6,8 @@
 //! their buffers look, what a status code means, how the mailbox exchange proceeds, which platform
 //! state allows what, how certificates are laid out, and what `/dev/sev` promises to user space.
 //! Nothing in here allocates, sleeps, locks, logs or reads a clock; the outside world comes in as
-//! arguments. The same source is compiled by Kbuild into `ccp.ko` and by cargo into the emulator,
-//! the tests and the tools.
+//! arguments. The same source is compiled by Kbuild into `ccp.ko` and by cargo for tests and
+//! user-space programs.
 //!
 //! # Specifications
 //!

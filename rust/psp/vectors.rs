@@ -2,10 +2,9 @@
 
 //! Golden bytes, written down by hand from the specification.
 //!
-//! Driver and emulator share the types of this crate, so a wrong offset would cancel out between
-//! them. These vectors, a C program against the kernel's headers and upstream's own driver are what
-//! cannot be fooled that way. [`check_all`] runs under cargo and, with the kernel's compiler flags,
-//! as a KUnit case.
+//! Whoever builds and reads messages with the same types never notices a wrong offset. These vectors
+//! do, as do a C program against the kernel's headers and an emulator with definitions of its own.
+//! [`check_all`] runs under cargo and, with the kernel's compiler flags, as a KUnit case.
 
 use zerocopy::{FromBytes, IntoBytes};
 
