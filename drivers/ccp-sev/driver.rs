@@ -194,7 +194,7 @@ fn serve<'bound>(
             status.version.minor,
             status.version.build
         ),
-        Err(error) => dev_err!(pdev, "SEV: failed to get status. Error: {:?}\n", error),
+        Err(error) => dev_err!(pdev, "SEV: failed to get status. Error: {}\n", error),
     }
     // SAFETY: The registration is alive, and only an address is read.
     let fops = unsafe { (*served.node.as_raw()).fops }.addr();

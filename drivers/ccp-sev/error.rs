@@ -2,7 +2,10 @@
 
 //! What can go wrong with a command, and what the caller is told.
 
-use kernel::prelude::*;
+use kernel::{
+    fmt,
+    prelude::*, //
+};
 use psp::{
     cmd::{
         Malformed,
@@ -47,6 +50,22 @@ impl CmdError {
             CmdError::Firmware(status) => Some(status.code().into()),
             CmdError::Malformed(_) => Some(FwStatus::SUCCESS.code().into()),
             CmdError::Prepare(_) => None,
+        }
+    }
+}
+
+/// For the log: `0x0003 (INVALID_CONFIG), rc -5`. What never was a firmware status is never printed
+/// as one.
+impl fmt::Display for CmdError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let rc = self.to_errno().to_errno();
+        match self {
+            CmdError::Firmware(status) => write!(f, "{status}, rc {rc}"),
+            CmdError::Mailbox(Fault::Timeout) => write!(f, "(no answer), rc {rc}"),
+            CmdError::Mailbox(Fault::Dead) => write!(f, "(not called: PSP disabled), rc {rc}"),
+            CmdError::Mailbox(Fault::Gone) => write!(f, "(device gone), rc {rc}"),
+            CmdError::Malformed(what) => write!(f, "(malformed answer: {what:?}), rc {rc}"),
+            CmdError::Prepare(_) => write!(f, "(not called), rc {rc}"),
         }
     }
 }

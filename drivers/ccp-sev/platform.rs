@@ -4,10 +4,7 @@
 
 use core::slice;
 
-use kernel::{
-    fmt,
-    prelude::*, //
-};
+use kernel::prelude::*;
 use psp::{
     cmd::{
         platform::{
@@ -273,8 +270,7 @@ impl Session<'_> {
     pub(crate) fn shutdown(&mut self) -> Result<(), CmdError> {
         if self.inner.platform.state != Some(PlatformState::Uninit) {
             if let Err(cause) = self.call(Shutdown) {
-                let outcome = Outcome(cause);
-                dev_err!(&*self.inner.dev, "SEV: failed to SHUTDOWN {}\n", outcome);
+                dev_err!(&*self.inner.dev, "SEV: failed to SHUTDOWN {}\n", cause);
                 return Err(cause);
             }
         }
@@ -328,12 +324,7 @@ impl Session<'_> {
     }
 
     fn log_failure(&self, what: &str, cause: CmdError) {
-        dev_err!(
-            &*self.inner.dev,
-            "SEV: {} failed {}\n",
-            what,
-            Outcome(cause)
-        );
+        dev_err!(&*self.inner.dev, "SEV: {} failed {}\n", what, cause);
     }
 
     /// The device goes away: leave the platform shut down and let nobody start anything.
@@ -368,22 +359,4 @@ pub(crate) enum NotReady {
         /// What the caller's `error` field gets.
         fw_error: Option<u32>,
     },
-}
-
-/// A failure for the log: `0x0003 (INVALID_CONFIG), rc -5`. What never was a firmware status is
-/// never printed as one.
-struct Outcome(CmdError);
-
-impl fmt::Display for Outcome {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let rc = self.0.to_errno().to_errno();
-        match self.0 {
-            CmdError::Firmware(status) => write!(f, "{status}, rc {rc}"),
-            CmdError::Mailbox(Fault::Timeout) => write!(f, "(no answer), rc {rc}"),
-            CmdError::Mailbox(Fault::Dead) => write!(f, "(not called: PSP disabled), rc {rc}"),
-            CmdError::Mailbox(Fault::Gone) => write!(f, "(device gone), rc {rc}"),
-            CmdError::Malformed(what) => write!(f, "(malformed answer: {what:?}), rc {rc}"),
-            CmdError::Prepare(_) => write!(f, "(not called), rc {rc}"),
-        }
-    }
 }
