@@ -9,7 +9,7 @@ import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
-from lab.paths import CHECKOUT
+from lab.clients import sev_ioctl
 from lab.suites import Failure, contains, equal
 
 # What may differ, and why; Documentation/decisions.rst has the long form. Each entry has faults of the emulated PSP, a
@@ -38,16 +38,6 @@ ALIKE = (
 
 _chips = {}
 _making = threading.Lock()
-
-
-def build(context):
-    """Compile sev-ioctl; the directory it is in, to be shared with a VM."""
-    share = context.directory / "share"
-    share.mkdir()
-    source = CHECKOUT / "tools/testing/sev-ioctl/sev-ioctl.c"
-    context.output("gcc", "-Wall", "-Wextra", "-Werror", "-O2", "-o", share / "sev-ioctl", source,
-                   binds=[(share, share, False)])
-    return share
 
 
 def chip(context, model):
@@ -89,7 +79,7 @@ def same(upstream, rust):
 
 
 def _every_ioctl(context, model):
-    share = build(context)
+    share = sev_ioctl(context)
     upstream, rust = both(context, share, chip(context, model), model, "/mnt/share/sev-ioctl")
     same(upstream, rust)
     if len(upstream) < 200:
@@ -118,7 +108,7 @@ def _with_faults(context, share, state, faults, commands):
 
 
 def test_faults_that_both_meet_alike(context):
-    share, state = build(context), chip(context, "milan")
+    share, state = sev_ioctl(context), chip(context, "milan")
     failures = []
     for faults, commands in ALIKE:
         try:
@@ -130,7 +120,7 @@ def test_faults_that_both_meet_alike(context):
 
 
 def test_intended_differences_are_still_there(context):
-    share, state = build(context), chip(context, "milan")
+    share, state = sev_ioctl(context), chip(context, "milan")
     for faults, commands, differences in INTENDED:
         upstream, rust = _with_faults(context, share, state, faults, commands)
         for theirs, ours, why in differences:
@@ -152,7 +142,7 @@ def test_a_difference_would_be_seen(context):
 
 def test_mmio_accesses_per_platform_status(context):
     """Counted by the emulator, from one command word to the next; ours must not need more than upstream's."""
-    share = build(context)
+    share = sev_ioctl(context)
     counts = {}
     for driver in ("upstream", "rust"):
         trace = context.directory / f"{driver}.trace"

@@ -4,6 +4,7 @@
 import shutil
 import subprocess
 
+from lab.clients import sev_ioctl
 from lab.paths import CHECKOUT
 from lab.suites import Failure, contains, equal
 
@@ -11,15 +12,6 @@ STORY = CHECKOUT / "tools/testing/story"
 
 # What a kernel prints when something is wrong with it; "cut here" stands above every WARN.
 SPLATS = "BUG:|cut here|Oops:|UBSAN:|general protection|possible circular|suspicious RCU|inconsistent lock"
-
-
-def build(context):
-    """A directory to share with a VM, with sev-ioctl in it."""
-    share = context.directory / "share"
-    share.mkdir()
-    context.output("gcc", "-Wall", "-Wextra", "-Werror", "-O2", "-o", share / "sev-ioctl",
-                   CHECKOUT / "tools/testing/sev-ioctl/sev-ioctl.c", binds=[(share, share, False)])
-    return share
 
 
 def host(context, script, *options, status=0):
@@ -91,7 +83,7 @@ EOF"""
 
 
 def test_unbind_waits_for_the_command_in_flight(context):
-    share = build(context)
+    share = sev_ioctl(context)
     script = """
         device=$(basename /sys/bus/pci/drivers/ccp/0000:*)
         /mnt/share/sev-ioctl get_id2 >/tmp/out & sleep 0.5
@@ -102,7 +94,7 @@ def test_unbind_waits_for_the_command_in_flight(context):
 
 
 def test_unload_and_reload(context):
-    share = build(context)
+    share = sev_ioctl(context)
     script = """
         for i in 1 2 3; do modprobe -r kvm-amd && ! [ -e /sys/module/ccp ] && modprobe kvm-amd || exit 1; done
         /mnt/share/sev-ioctl platform_status | cut -d' ' -f3-5"""
@@ -117,7 +109,7 @@ def test_unload_leaves_the_platform_shut_down(context):
 
 
 def test_polling_works_without_any_interrupt(context):
-    share = build(context)
+    share = sev_ioctl(context)
     script = """
         modprobe -r kvm-amd; modprobe -r ccp; modprobe ccp psp_poll=1 && modprobe kvm-amd
         /mnt/share/sev-ioctl platform_status pek_csr | cut -d' ' -f1-5
@@ -142,7 +134,7 @@ def test_a_psp_that_hides_is_left_alone(context):
 
 
 def test_a_psp_that_never_answers_is_served_and_says_so(context):
-    share = build(context)
+    share = sev_ioctl(context)
     output = host(context, "/mnt/share/sev-ioctl platform_status; dmesg | grep -E 'timed out|kvm_amd: SEV '",
                   "--fault", "no-response", "--share", share)
     contains(output, "status ro EBUSY", "/dev/sev")
@@ -151,14 +143,14 @@ def test_a_psp_that_never_answers_is_served_and_says_so(context):
 
 
 def test_a_mailbox_that_is_never_ready_times_out(context):
-    share = build(context)
+    share = sev_ioctl(context)
     output = host(context, "/mnt/share/sev-ioctl platform_status; dmesg | grep 'timed out'", "--fault", "stuck-busy",
                   "--share", share)
     contains(output, "status ro EBUSY", "/dev/sev")
 
 
 def test_absurd_lengths_are_refused_and_nothing_leaks(context):
-    share = build(context)
+    share = sev_ioctl(context)
     output = host(context, "/mnt/share/sev-ioctl get_id2 platform_status", "--fault", "length:0xfffffff0:GET_ID",
                   "--share", share)
     contains(output, "get_id2 rw EIO error=0 ", "the call")
@@ -168,7 +160,7 @@ def test_absurd_lengths_are_refused_and_nothing_leaks(context):
 
 
 def test_a_failed_init_is_told_to_everyone(context):
-    share = build(context)
+    share = sev_ioctl(context)
     output = host(context, "/mnt/share/sev-ioctl platform_status pek_csr; dmesg | grep -E 'INIT failed|kvm_amd: SEV'",
                   "--fault", "status:0x3:INIT", "--share", share)
     contains(output, "status ro OK error=0", "/dev/sev answers")
@@ -179,7 +171,7 @@ def test_a_failed_init_is_told_to_everyone(context):
 
 
 def test_many_callers_at_once(context):
-    share = build(context)
+    share = sev_ioctl(context)
     script = """
         device=$(basename /sys/bus/pci/drivers/ccp/0000:*)
         for n in 1 2 3 4; do (for i in $(seq 20); do /mnt/share/sev-ioctl platform_status get_id2 pek_csr; done) >/tmp/$n & done
@@ -196,7 +188,7 @@ def test_many_callers_at_once(context):
 
 def test_the_debug_kernel_has_nothing_to_say(context):
     """KASAN, lockdep, kmemleak and Rust's debug assertions over every ioctl, unbind, a timeout, and unload."""
-    share = build(context)
+    share = sev_ioctl(context)
     script = """
         /mnt/share/sev-ioctl >/tmp/out || exit 1
         device=$(basename /sys/bus/pci/drivers/ccp/0000:*)
