@@ -3,6 +3,7 @@
 
 import os
 import signal
+import socket
 import stat
 import subprocess
 import time
@@ -325,6 +326,40 @@ def read_until(terminal, end):
     except OSError:  # closed
         pass
     return output
+
+
+def elsewhere(context, mirror):
+    """An environment with an empty cache and that mirror."""
+    return {**os.environ, "XDG_CACHE_HOME": str(context.directory), "DEBIAN_MIRROR": mirror}
+
+
+def tool_roots(context):
+    """What is left of a tool root that could not be made."""
+    return [path for path in (context.directory / "linux-sev-rust/toolroot").iterdir() if path.is_dir()]
+
+
+def test_without_a_network_the_lab_says_so(context):
+    result = context.lab(*PLAIN, "true", env=elsewhere(context, "http://127.0.0.1:9/debian"))
+    equal((result.stdout, result.returncode), (b"", EXIT_LAB), "stdout and status")
+    contains(result.stderr, b"Could not connect to 127.0.0.1:9", "stderr")
+    equal(tool_roots(context), [], "tool roots")
+
+
+def test_setting_up_can_be_interrupted(context):
+    with socket.create_server(("127.0.0.1", 0)) as mirror:  # takes connections and never answers
+        url = f"http://127.0.0.1:{mirror.getsockname()[1]}/debian"
+        for signum, status in ((signal.SIGTERM, 128 + signal.SIGTERM), (signal.SIGKILL, -signal.SIGKILL)):
+            process = context.start(*PLAIN, "true", env=elsewhere(context, url))
+            connection, _ = mirror.accept()
+            processes = descendants(process.pid)
+            find(processes, "mmdebstrap")
+            process.send_signal(signum)
+            process.communicate(timeout=30)
+            connection.close()
+            equal(process.returncode, status, "status")
+            assert_gone(processes)
+            if signum == signal.SIGTERM:
+                equal(tool_roots(context), [], "tool roots")
 
 
 def test_shell_gives_a_terminal(context):
