@@ -51,10 +51,23 @@ fi
 hostname lab
 ip link set lo up
 
+# Ports appear some time after their device, one after the other.
+wait_for_ports() {
+	last=lab.stderr
+	[ -e /interactive ] && last=lab.control
+	tries=200
+	until grep -qx $last /sys/class/virtio-ports/*/name 2>/dev/null; do
+		tries=$((tries - 1))
+		[ $tries -gt 0 ] || die "there are no virtio-serial ports"
+		usleep 50000
+	done
+}
+
 port() {
 	grep -lx "$1" /sys/class/virtio-ports/*/name | sed 's|.*/\(vport[^/]*\)/name|/dev/\1|'
 }
 
+wait_for_ports
 exec 3>"$(port lab.control)"
 while read -r driver; do
 	# shellcheck disable=SC2086 # a module and its parameters
