@@ -6,8 +6,17 @@ from .paths import CHECKOUT
 
 def sev_ioctl(context):
     """A directory of the test's, to be shared with a VM, with sev-ioctl compiled in it."""
+    return _compiled(context, "sev-ioctl")
+
+
+def sev_kvm(context):
+    """The same with sev-kvm."""
+    return _compiled(context, "sev-kvm")
+
+
+def _compiled(context, name):
     share = context.directory / "share"
     share.mkdir()
-    context.output("gcc", "-Wall", "-Wextra", "-Werror", "-O2", "-o", share / "sev-ioctl",
-                   CHECKOUT / "tools/testing/sev-ioctl/sev-ioctl.c", binds=[(share, share, False)])
+    context.output("gcc", "-Wall", "-Wextra", "-Werror", "-O2", "-o", share / name,
+                   CHECKOUT / f"tools/testing/{name}/{name}.c", binds=[(share, share, False)])
     return share

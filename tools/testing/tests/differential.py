@@ -9,7 +9,7 @@ import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
-from lab.clients import sev_ioctl
+from lab.clients import sev_ioctl, sev_kvm
 from lab.suites import Failure, contains, equal
 
 # What may differ, and why; Documentation/decisions.rst has the long form. Each entry has faults of the emulated PSP, a
@@ -96,6 +96,13 @@ def test_every_ioctl_with_good_and_bad_arguments_on_naples(context):
 
 def test_every_ioctl_with_good_and_bad_arguments_on_turin(context):
     _every_ioctl(context, "turin")
+
+
+def test_guests_of_the_stock_kvm(context):
+    """As far as the emulated firmware goes: platform init, refusals, /dev/sev or not, user blobs."""
+    upstream, rust = both(context, sev_kvm(context), chip(context, "milan"), "milan", "/mnt/share/sev-kvm")
+    same(upstream, rust)
+    contains(rust, "launch_start without /dev/sev Bad file descriptor error=0x5a5a5a5a", "a file that is not /dev/sev")
 
 
 def _with_faults(context, share, state, faults, commands):
