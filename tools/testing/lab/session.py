@@ -170,18 +170,16 @@ class Session:
             return
         lab = os.getpid()
         if os.fork() == 0:
-            try:
+            with contextlib.suppress(OSError):
                 data = os.read(0, 65536)
                 while data and not (self.spec["terminal"] and ESCAPE in data):
                     _send(end, data)
                     data = os.read(0, 65536)
-                if data:
-                    os.kill(lab, signal.SIGTERM)
                 # QEMU drops what it has not read when the other end closes.
-                while _unread_bytes(end):
+                while not self.spec["terminal"] and _unread_bytes(end):
                     time.sleep(0.01)
-            except OSError:
-                pass
+            if self.spec["terminal"]:  # the escape key, or nobody is there any more
+                os.kill(lab, signal.SIGTERM)
             os._exit(0)
         if not self.spec["terminal"]:
             end.close()

@@ -6,9 +6,11 @@ A suite is a module in tools/testing/tests. Either its functions named test_* ar
 count their tests themselves. Tests of one suite run two at a time unless the function has the attribute `alone`.
 """
 
+import ctypes
 import importlib.util
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -31,6 +33,9 @@ WORKERS = 2
 # TIMEOUT: several boots of the debug kernel, on a machine that does other things, too.
 TEST_SECONDS = 600
 
+PR_SET_PDEATHSIG = 1
+_libc = ctypes.CDLL(None)
+
 # Every lab the tests have started, to be ended with the runner.
 _started = []
 
@@ -43,6 +48,10 @@ class Result:
     passed: bool
     detail: str = ""
     seconds: float = 0
+
+
+def _die_with_runner():
+    _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
 
 class Failure(Exception):
@@ -65,7 +74,8 @@ class Context:
     def start(self, *arguments, **options):
         """Start tools/lab in a process group of its own; a Popen."""
         options = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
-        process = subprocess.Popen([CHECKOUT / "tools/lab", *map(str, arguments)], start_new_session=True, **options)
+        process = subprocess.Popen([CHECKOUT / "tools/lab", *map(str, arguments)], start_new_session=True,
+                                   preexec_fn=_die_with_runner, **options)
         _started.append(process)
         return process
 

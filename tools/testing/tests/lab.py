@@ -6,9 +6,10 @@ import signal
 import socket
 import stat
 import subprocess
+import sys
 import time
 
-from lab.paths import cache_root
+from lab.paths import CHECKOUT, cache_root
 from lab.suites import Failure, contains, equal
 
 PLAIN = ("run", "--role", "plain")
@@ -72,15 +73,20 @@ def running(context, *arguments):
     return process, descendants(process.pid)
 
 
+def runs(pid, program):
+    """Does the process run `program`?"""
+    try:
+        with open(f"/proc/{pid}/comm") as file:
+            return file.read().strip() == program[:15]
+    except OSError:
+        return False
+
+
 def find(processes, program):
     """The pid among `processes` that runs `program`."""
     for pid, _ in processes:
-        try:
-            with open(f"/proc/{pid}/comm") as file:
-                if file.read().strip() == program[:15]:
-                    return pid
-        except OSError:
-            pass
+        if runs(pid, program):
+            return pid
     raise Failure(f"no {program} among the lab's processes")
 
 
@@ -131,6 +137,14 @@ def test_standard_input_reaches_the_command(context):
     file.write_bytes(data)
     with open(file, "rb") as stdin:
         expect(context.lab(*PLAIN, "cat", stdin=stdin), data, b"", 0)
+
+
+def test_short_standard_input_is_not_lost(context):
+    """It has been sent and its sender has gone before the guest reads."""
+    file = context.directory / "input"
+    file.write_bytes(b"short\n")
+    with open(file, "rb") as stdin:
+        expect(context.lab(*PLAIN, "--", "sh", "-c", "sleep 1; cat", stdin=stdin), b"short\n", b"", 0)
 
 
 def test_output_files_can_be_opened_by_name(context):
@@ -388,6 +402,34 @@ def test_shell_is_ended_by_its_escape_key(context):
     read_until(ours, b"never")
     os.close(ours)
     equal(process.wait(timeout=30), 128 + signal.SIGTERM, "status")
+    assert_gone(processes)
+
+
+def test_shell_ends_when_its_terminal_goes(context):
+    ours, theirs = os.openpty()
+    process = context.start("shell", "--role", "plain", stdin=theirs, stdout=theirs, stderr=subprocess.DEVNULL)
+    os.close(theirs)
+    read_until(ours, b"# ")
+    processes = descendants(process.pid)
+    os.close(ours)
+    process.wait(timeout=30)
+    assert_gone(processes)
+
+
+def test_the_tests_labs_end_with_the_runner(context):
+    program = """
+import os, sys
+from lab.suites import Context
+Context(None, ".").start("run", "--role", "plain", "sleep", "1000", stdout=None, stderr=None)
+sys.stdin.read()
+"""
+    environment = {**os.environ, "PYTHONPATH": str(CHECKOUT / "tools/testing"), "PYTHONDONTWRITEBYTECODE": "1"}
+    with subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, env=environment) as runner:
+        processes = set()
+        while not any(runs(pid, "qemu-system-x86_64") for pid, _ in processes):
+            time.sleep(0.1)
+            processes = descendants(runner.pid)
+        runner.kill()
     assert_gone(processes)
 
 
