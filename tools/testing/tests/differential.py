@@ -106,12 +106,11 @@ def test_guests_of_the_stock_kvm(context):
 
 
 def _with_faults(context, share, state, faults, commands):
-    # One second is enough for an emulator, and 100 are too many for a test.
-    script = "echo 1 > /sys/module/ccp/parameters/psp_cmd_timeout\n"
-    script += "".join("sleep 3\n" if word == "wait" else f"/mnt/share/sev-ioctl {word}\n" for word in commands.split())
+    script = "".join("sleep 3\n" if word == "wait" else f"/mnt/share/sev-ioctl {word}\n" for word in commands.split())
     script += "dmesg | sed -n 's/.*kvm_amd: SEV/kvm_amd: SEV/p'"
     options = [word for fault in faults for word in ("--fault", fault)]
-    return both(context, share, state, "milan", script, *options)
+    # One second is enough for an emulator, and 100 are too many for a test.
+    return both(context, share, state, "milan", script, "--append", "ccp.psp_cmd_timeout=1", *options)
 
 
 def test_faults_that_both_meet_alike(context):
