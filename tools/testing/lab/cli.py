@@ -7,7 +7,7 @@ import signal
 import sys
 
 from . import cache, kernels, machine, modules, run, sandbox, suites, toolroot, vm
-from .errors import EXIT_USAGE, Interrupted, LabError
+from .errors import EXIT_LAB, EXIT_USAGE, Interrupted, LabError
 from .paths import build_root
 
 ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -26,6 +26,10 @@ def main(argv):
         if error.log:
             print(f"lab: log: {error.log}", file=sys.stderr)
         return error.status
+    except OSError as error:
+        # A full disk, a cache that cannot be written: the kernel's words and the file's name say it.
+        print(f"lab: {error.filename or 'error'}: {error.strerror}", file=sys.stderr)
+        return EXIT_LAB
     except Interrupted as interrupted:
         for signum in ENDING_SIGNALS:
             signal.signal(signum, signal.SIG_IGN)

@@ -43,11 +43,13 @@ def run(options):
         binds.append((options.share, spec["share"], False))
     if host:
         spec["emulator"], spec["plugin"] = str(made["psp-emu"]), str(made["sev-cpu"])
+        # Under their own names, because the emulator's messages name them.
         if options.state:
-            binds.append((_made(options.state), spec["state"], False))
+            spec["state"] = _made(options.state)
+            binds.append((spec["state"], spec["state"], False))
         if options.trace:
-            spec["trace"] = f"{RUN}/trace"
-            binds.append((_emptied(options.trace), spec["trace"], False))
+            spec["trace"] = _emptied(options.trace)
+            binds.append((spec["trace"], spec["trace"], False))
     layers = [made[name] for name in ("modules", "sevctl") if name in made] + list(kernel.layers)
     image = initramfs.build(root, kernel.modules_dir, drivers, options.command, stdin, terminal, options.share)
     with _in_memory(image) as initrd, _raw(terminal):
@@ -129,10 +131,16 @@ def _raw(terminal):
 
 
 def _made(directory):
-    Path(directory).mkdir(parents=True, exist_ok=True)
+    try:
+        Path(directory).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise LabError(f"--state {directory}: {error.strerror}") from error
     return os.path.realpath(directory)
 
 
 def _emptied(file):
-    open(file, "w").close()
+    try:
+        open(file, "w").close()
+    except OSError as error:
+        raise LabError(f"--trace {file}: {error.strerror}") from error
     return os.path.realpath(file)

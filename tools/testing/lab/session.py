@@ -9,6 +9,7 @@ import contextlib
 import fcntl
 import json
 import os
+import re
 import select
 import selectors
 import shutil
@@ -36,6 +37,10 @@ LAST_WORDS_SECONDS = 3
 EMULATOR_SECONDS = 60
 # Ctrl-] ends the VM of `lab shell`: Ctrl-C goes to the guest.
 ESCAPE = b"\x1d"
+
+
+# Time stamp, level and module of the emulator's log lines.
+LOG_PREFIX = re.compile(r"^(\S+Z +ERROR \S+: |error: )")
 
 
 class HungBoot(Exception):
@@ -117,7 +122,7 @@ class Session:
         self._pump()
         self._check_guest()
         status = self.processes[name].wait()
-        raise LabError(f"{name} ended with status {status} while the guest was running: {self._last_line(name)}")
+        raise LabError(f"{name} ended with status {status} while the guest was running: {self._last_words(name)}")
 
     def _start_emulator(self):
         spec = self.spec
@@ -130,7 +135,7 @@ class Session:
         end = time.monotonic() + EMULATOR_SECONDS
         while not os.path.exists(spec["socket"]):
             if process.poll() is not None:
-                raise LabError(f"the emulated PSP did not start: {self._last_line('psp-emu')}")
+                raise LabError(f"the emulated PSP did not start: {self._last_words('psp-emu')}")
             if time.monotonic() > end:
                 raise LabError(f"the emulated PSP did not open its socket within {EMULATOR_SECONDS} s")
             time.sleep(0.005)
@@ -188,9 +193,12 @@ class Session:
         self.warned = True
         print(f"lab: warning: {text}", file=sys.stderr, flush=True)
 
-    def _last_line(self, name):
+    def _last_words(self, name):
+        """What a process that failed had to say: its first error, or its last line."""
         lines = (self.logs / f"{name}.log").read_text(errors="replace").strip().splitlines()[1:]
-        return lines[-1] if lines else "no message"
+        errors = [line for line in lines if "error" in line.lower()]
+        line = (errors or lines[-1:] or ["no message"])[0]
+        return LOG_PREFIX.sub("", line)
 
 
 def _send(end, data):

@@ -12,7 +12,8 @@ import time
 from lab.paths import CHECKOUT, cache_root
 from lab.suites import Failure, contains, equal
 
-PLAIN = ("run", "--role", "plain")
+# The small kernel boots in half the time; the Debian kernel has the driver's tests.
+PLAIN = ("run", "--role", "plain", "--kernel", "kunit")
 EXIT_TIMEOUT = 124
 EXIT_LAB = 125
 
@@ -323,6 +324,40 @@ def test_bad_command_lines_are_refused(context):
         result = context.lab(*arguments)
         equal((result.stdout, result.returncode), (b"", 2), f"stdout and status of {arguments}")
         contains(result.stderr.decode(), message, f"stderr of {arguments}")
+
+
+def test_a_bad_psp_is_refused(context):
+    foreign = context.directory / "foreign"
+    foreign.mkdir()
+    (foreign / "file").write_text("somebody's")
+    cases = {
+        ("--fault", "no-such-fault"): "no-such-fault",
+        ("--state", foreign): f"{foreign}: not empty and no state directory",
+        ("--state", foreign / "file" / "below"): "Not a directory",
+        ("--trace", foreign / "none" / "trace"): "No such file or directory",
+    }
+    for arguments, message in cases.items():
+        result = context.lab("run", *arguments, "true")
+        equal((result.stdout, result.returncode), (b"", EXIT_LAB), f"stdout and status of {arguments}")
+        contains(result.stderr.decode(), message, f"stderr of {arguments}")
+    equal([path.name for path in foreign.iterdir()], ["file"], "the foreign directory")
+
+
+def test_a_second_user_of_a_psp_is_refused(context):
+    state = ("--state", context.directory / "state")
+    first = context.start("run", "--driver", "none", *state, "--", "sh", "-c", "echo begun; sleep 1000")
+    equal(first.stdout.readline(), b"begun\n", "the first")
+    second = context.lab("run", "--driver", "none", *state, "true")
+    equal((second.stdout, second.returncode), (b"", EXIT_LAB), "stdout and status of the second")
+    contains(second.stderr, b"state: in use by another emulator", "stderr of the second")
+    first.terminate()
+    first.communicate(timeout=30)
+
+
+def test_a_cache_that_cannot_be_written_is_an_error(context):
+    result = context.lab(*PLAIN, "true", env={**os.environ, "XDG_CACHE_HOME": "/proc/sys"})
+    equal((result.stdout, result.returncode), (b"", EXIT_LAB), "stdout and status")
+    contains(result.stderr, b"lab: /proc/sys/linux-sev-rust", "stderr")
 
 
 def test_a_wrong_kernel_tree_is_refused(context):
