@@ -53,10 +53,10 @@ ip link set lo up
 
 # Ports appear some time after their device, one after the other.
 wait_for_ports() {
-	last=lab.stderr
-	[ -e /interactive ] && last=lab.control
+	last="grep -qx lab.stderr /sys/class/virtio-ports/*/name"
+	[ -e /interactive ] && last="[ -c /dev/hvc0 ]"
 	tries=200
-	until grep -qx $last /sys/class/virtio-ports/*/name 2>/dev/null; do
+	until $last 2>/dev/null; do
 		tries=$((tries - 1))
 		[ $tries -gt 0 ] || die "there are no virtio-serial ports"
 		usleep 50000

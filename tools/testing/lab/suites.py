@@ -3,7 +3,8 @@
 
 A suite is a module in tools/testing/tests. Either its functions named test_* are its tests, each called with a
 `Context` and failing by an exception; or it has a function `results(context)` that yields `Result`s, for tools that
-count their tests themselves. Tests of one suite run two at a time unless the function has the attribute `alone`.
+count their tests themselves. A suite's KERNELS are made before its first test. Tests of one suite run two at a time
+unless the function has the attribute `alone`.
 """
 
 import ctypes
@@ -19,19 +20,19 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import sandbox
+from . import kernels, sandbox
 from .errors import EXIT_USAGE, LabError
 from .paths import CHECKOUT
 
 TESTS = CHECKOUT / "tools/testing/tests"
 
 # Suites in the order they run: cheap ones first, so that a mistake is seen early.
-ORDER = ("style", "cargo", "cache", "kunit", "lab")
+ORDER = ("style", "cargo", "cache", "kunit", "refusal", "lab", "shell", "ending")
 
 WORKERS = 2
 
-# TIMEOUT: several boots of the debug kernel, on a machine that does other things, too.
-TEST_SECONDS = 600
+# TIMEOUT: the first test that wants the KUnit or the debug kernel builds it, half an hour on a busy machine.
+TEST_SECONDS = 2400
 
 PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None)
@@ -90,6 +91,11 @@ def equal(actual, expected, what):
         raise Failure(f"{what}: expected {expected!r}, got {actual!r}")
 
 
+def exactly(result, stdout, stderr, status):
+    """Fail unless a finished lab printed and ended exactly so."""
+    equal((result.stdout, result.stderr, result.returncode), (stdout, stderr, status), "stdout, stderr, status")
+
+
 def contains(text, part, what):
     """Fail unless `part` is in `text`."""
     if part not in text:
@@ -125,6 +131,8 @@ def _suite_results(root, name, path):
     directory = tempfile.mkdtemp(prefix=f"lab-test-{name}-")
     try:
         module = _load(name, path)
+        for kernel in getattr(module, "KERNELS", ()):
+            kernels.get(root, kernel)
         if hasattr(module, "results"):
             yield from module.results(Context(root, directory))
         else:
