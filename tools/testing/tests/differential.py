@@ -36,6 +36,11 @@ ALIKE = (
     (("no-response:INIT",), "platform_status pek_csr platform_status"),
 )
 
+KERNELS = ("kunit",)
+
+# A kernel that boots in half the time; the whole comparison and KVM's are on Debian's.
+QUICK = ("--kernel", "kunit")
+
 _chips = {}
 _making = threading.Lock()
 
@@ -45,7 +50,7 @@ def chip(context, model):
     with _making:
         if model not in _chips:
             state = context.directory.parent / f"{model}-chip"
-            result = context.lab("run", "--driver", "upstream", "--model", model, "--state", state, "--", "true")
+            result = context.lab("run", "--driver", "upstream", "--model", model, "--state", state, *QUICK, "--", "true")
             equal(result.returncode, 0, f"the run that makes a chip: {result.stderr}")
             _chips[model] = state
     return _chips[model]
@@ -78,9 +83,9 @@ def same(upstream, rust):
         raise Failure("\n".join(differences))
 
 
-def _every_ioctl(context, model):
+def _every_ioctl(context, model, *options):
     share = sev_ioctl(context)
-    upstream, rust = both(context, share, chip(context, model), model, "/mnt/share/sev-ioctl")
+    upstream, rust = both(context, share, chip(context, model), model, "/mnt/share/sev-ioctl", *options)
     same(upstream, rust)
     if len(upstream) < 200:
         raise Failure(f"only {len(upstream)} lines: sev-ioctl did not run to its end")
@@ -91,11 +96,11 @@ def test_every_ioctl_with_good_and_bad_arguments_on_milan(context):
 
 
 def test_every_ioctl_with_good_and_bad_arguments_on_naples(context):
-    _every_ioctl(context, "naples")
+    _every_ioctl(context, "naples", *QUICK)
 
 
 def test_every_ioctl_with_good_and_bad_arguments_on_turin(context):
-    _every_ioctl(context, "turin")
+    _every_ioctl(context, "turin", *QUICK)
 
 
 def test_guests_of_the_stock_kvm(context):
@@ -110,7 +115,7 @@ def _with_faults(context, share, state, faults, commands):
     script += "dmesg | sed -n 's/.*kvm_amd: SEV/kvm_amd: SEV/p'"
     options = [word for fault in faults for word in ("--fault", fault)]
     # One second is enough for an emulator, and 100 are too many for a test.
-    return both(context, share, state, "milan", script, "--append", "ccp.psp_cmd_timeout=1", *options)
+    return both(context, share, state, "milan", script, *QUICK, "--append", "ccp.psp_cmd_timeout=1", *options)
 
 
 def test_faults_that_both_meet_alike(context):
