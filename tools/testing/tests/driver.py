@@ -211,8 +211,9 @@ def test_the_debug_kernel_has_nothing_to_say(context):
     output = host(context, script, "--share", share, "--mem", 2048, "--fault", "late:2000:PDH_GEN:1", kernel="debug")
     contains(output, "status ro OK", "after the late answer")
     contains(output, "\nchecked\n", "KASAN and lockdep are there")
-    if "comm \"insmod" in output or "[ccp]" in output:
-        raise Failure(f"kmemleak found something of ours:\n{output}")
+    # The module is gone by then, so a report would not name its functions: any leak counts.
+    if "unreferenced object" in output:
+        raise Failure(f"kmemleak found something:\n{output}")
 
 
 test_the_debug_kernel_has_nothing_to_say.alone = True
