@@ -3,8 +3,11 @@
 //! from common usage (byte order, hash and curve pairing) is put right here.
 
 pub mod ecc;
+pub mod memory_key;
 pub mod rsa;
 mod seal;
+pub mod session;
+pub mod transport;
 
 pub(crate) use seal::{seal, unseal, SealKey};
 
@@ -35,6 +38,11 @@ impl Hash {
     }
 }
 
+/// A message authentication code does not fit what it stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the MAC is wrong")]
+pub struct BadMac;
+
 /// HMAC-SHA-256 over the concatenation of `parts`.
 pub(crate) fn hmac_sha256(key: &[u8], parts: &[&[u8]]) -> Hmac<Sha256> {
     // PANIC: HMAC takes keys of any length.
@@ -61,6 +69,17 @@ pub(crate) fn kdf<const N: usize>(key: &[u8], label: &str, context: &[u8]) -> [u
         block.copy_from_slice(&mac[..block.len()]);
     }
     derived
+}
+
+/// Takes the next field off the bytes of a structure.
+///
+/// # Panics
+///
+/// When there is not as much left.
+fn take<const N: usize>(bytes: &mut &[u8]) -> [u8; N] {
+    let (field, rest) = bytes.split_first_chunk().expect("long enough");
+    *bytes = rest;
+    *field
 }
 
 /// Copies a big-endian number into a little-endian field, which is zeroed first.

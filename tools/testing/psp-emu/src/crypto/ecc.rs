@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
-//! NIST P-384 keys and ECDSA.
+//! NIST P-384 keys, ECDSA and ECDH.
 
 use super::{Hash, Random};
 use p384::{
+    ecdh::diffie_hellman,
     ecdsa::{
         signature::hazmat::{PrehashSigner, PrehashVerifier},
         Signature, SigningKey, VerifyingKey,
@@ -79,6 +80,15 @@ impl EcKey {
             r: r.into(),
             s: s.into(),
         }
+    }
+
+    /// The secret shared with the owner of `peer`'s private key: the x coordinate of the common point,
+    /// big-endian. `None` when `peer` is not on the curve.
+    #[must_use]
+    pub fn agree(&self, peer: &EcPoint) -> Option<[u8; SCALAR_LEN]> {
+        let peer = peer.key()?;
+        let secret = diffie_hellman(self.0.to_nonzero_scalar(), peer.as_affine());
+        Some((*secret.raw_secret_bytes()).into())
     }
 }
 
