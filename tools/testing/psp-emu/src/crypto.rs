@@ -4,6 +4,7 @@
 
 pub mod ecc;
 pub mod memory_key;
+pub mod offline;
 pub mod rsa;
 mod seal;
 pub mod session;
