@@ -17,6 +17,8 @@ from .paths import CHECKOUT
 
 # The sandbox's own directory for sockets, state and logs, on its tmpfs.
 RUN = "/run/lab"
+# How often each CPU has executed WBINVD: written by the plugin.
+WBINVD = f"{RUN}/wbinvd"
 
 DRIVERS = {"host": ("ccp", "kvm-amd"), "plain": ()}
 
@@ -36,7 +38,7 @@ def run(options):
         "timeout": options.timeout, "terminal": terminal is not None, "stdin": stdin,
         "kernel": kernel.image, "root": f"{RUN}/root", "share": f"{RUN}/share" if options.share else None,
         "logs": RUN, "kept_logs": str(progress.new_log("vm").with_suffix("")),
-        "socket": f"{RUN}/psp.sock", "state": f"{RUN}/state", "trace": None, "faults": options.fault,
+        "socket": f"{RUN}/psp.sock", "state": f"{RUN}/state", "trace": None, "faults": options.fault, "wbinvd": WBINVD,
     }
     binds = []
     if options.share:

@@ -2,10 +2,14 @@
 """The driver in the lab: real tools, faults of the PSP, unbind and unload."""
 
 import shutil
+import struct
 import subprocess
+from pathlib import Path
 
 from lab.clients import sev_ioctl
 from lab.paths import CHECKOUT
+from lab.processes import descendants, find
+from lab.run import WBINVD
 from lab.suites import Failure, contains, equal
 
 # What the tests boot besides the Debian kernel; made before the first, which has no time for that.
@@ -113,6 +117,38 @@ def test_unload_leaves_the_platform_shut_down(context):
     host(context, "modprobe -r kvm-amd; modprobe -r ccp; true", "--trace", trace)
     names = [line.split('"name":"')[1].split('"')[0] for line in trace.read_text().splitlines() if '"name"' in line]
     equal([name for name in names if name != "PLATFORM_STATUS"], ["INIT", "DF_FLUSH", "SHUTDOWN"], "commands")
+
+
+# WBINVD is the kernel's; a program's attempt faults (QEMU lets it pass) and is no execution.
+ATTEMPT = r"""import ctypes, mmap
+code = mmap.mmap(-1, 4096, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
+code.write(b"\x0f\x09\xc3")
+ctypes.CFUNCTYPE(None)(ctypes.addressof(ctypes.c_char.from_buffer(code)))()"""
+
+
+def test_initialising_the_platform_executes_wbinvd_on_every_cpu(context):
+    """Seen by the counters that the plugin of QEMU writes for the emulated PSP."""
+    script = """
+        echo booted; read go
+        python3 -c "$1" 2>/dev/null; echo tried; read go
+        modprobe ccp && modprobe kvm-amd && echo loaded; read go"""
+    process = context.start("run", "--kernel", "kunit", "--smp", 3, "--driver", "none", "--timeout", 120,
+                            "--", "sh", "-c", script, "sh", ATTEMPT, stdin=subprocess.PIPE)
+
+    def counters(reached):
+        equal(process.stdout.readline().decode(), f"{reached}\n", "what the guest has done")
+        qemu = find(descendants(process.pid), "qemu-system-x86_64")
+        data = Path(f"/proc/{qemu}/root{WBINVD}").read_bytes()
+        equal(len(data), 3 * 8, "bytes of three counters")
+        process.stdin.write(b"go\n")
+        process.stdin.flush()
+        return struct.unpack("<3Q", data)
+
+    before, tried, after = counters("booted"), counters("tried"), counters("loaded")
+    equal(process.wait(timeout=60), 0, "status")
+    equal(tried, before, "the counters after a program's attempt")
+    if not all(new > old for old, new in zip(before, after)):
+        raise Failure(f"counters before {before} and after {after}")
 
 
 def test_polling_works_without_any_interrupt(context):

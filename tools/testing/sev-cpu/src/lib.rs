@@ -2,29 +2,63 @@
 //! QEMU TCG plugin that gives the guest a processor with SEV, as far as `CPUID` and `RDMSR` tell: enough for an
 //! unmodified kernel to load its SEV host drivers.
 //!
-//! `-plugin libsev_cpu.so,role=host,model=milan`. TCG has neither instruction answer for SEV, so each of them is
-//! recognised by its bytes when a block is translated; before it is executed the answer goes into the registers and
-//! execution continues behind it. Both instructions are two bytes long.
+//! `-plugin libsev_cpu.so,role=host,model=milan,wbinvd=FILE`. TCG has neither instruction answer for SEV, so each of
+//! them is recognised by its bytes when a block is translated; before it is executed the answer goes into the registers
+//! and execution continues behind it. Both instructions are two bytes long. WBINVD and WBNOINVD are recognised in the
+//! same way, and counted in FILE when there is one.
 //!
-//! `answers` holds what is answered, `qemu` speaks to QEMU.
+//! `answers` holds what is answered, `wbinvd` counts, `qemu` speaks to QEMU.
 
 mod answers;
 mod qemu;
+mod wbinvd;
 
 use answers::Model;
 use core::ffi::{c_char, c_int, c_uint, c_void, CStr};
 use qemu::Reg;
-use std::sync::OnceLock;
+use std::{path::PathBuf, sync::OnceLock};
+use wbinvd::Counters;
 
 /// Read by QEMU before anything else: it refuses a plugin whose version it does not serve, and says so.
 #[no_mangle]
 pub static qemu_plugin_version: c_int = qemu::API_VERSION;
 
-const CPUID: [u8; 2] = [0x0f, 0xa2];
-const RDMSR: [u8; 2] = [0x0f, 0x32];
+/// The length of `CPUID` and of `RDMSR` in bytes.
 const LENGTH: u64 = 2;
 
+/// Bits of a selector in CS that are the privilege level.
+const CPL: u32 = 3;
+
 static MODEL: OnceLock<Model> = OnceLock::new();
+static COUNTERS: OnceLock<Counters> = OnceLock::new();
+
+/// The instructions that are watched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Watched {
+    Cpuid,
+    Rdmsr,
+    /// WBINVD or WBNOINVD.
+    Wbinvd,
+}
+
+impl Watched {
+    /// The watched instruction that begins with `bytes`, if it is one.
+    fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        match bytes {
+            [0x0f, 0xa2, ..] => Some(Self::Cpuid),
+            [0x0f, 0x32, ..] => Some(Self::Rdmsr),
+            [0x0f, 0x09, ..] | [0xf3, 0x0f, 0x09, ..] => Some(Self::Wbinvd),
+            _ => None,
+        }
+    }
+}
+
+/// What the plugin was asked for.
+#[derive(Debug, PartialEq)]
+struct Arguments {
+    model: Model,
+    wbinvd: Option<PathBuf>,
+}
 
 /// Called by QEMU when it loads the plugin; anything but 0 ends QEMU.
 ///
@@ -52,9 +86,10 @@ pub unsafe extern "C" fn qemu_plugin_install(
             .to_string_lossy()
             .into_owned()
     });
-    match parse(arguments) {
-        Ok(model) => {
-            MODEL.get_or_init(|| model);
+    // SAFETY: QEMU's promise, passed on; the version is ours.
+    let cpus = unsafe { qemu::max_vcpus(info) };
+    match parse(arguments).and_then(|arguments| prepare(arguments, cpus)) {
+        Ok(()) => {
             qemu::register(id, on_vcpu, on_translation);
             0
         }
@@ -65,20 +100,33 @@ pub unsafe extern "C" fn qemu_plugin_install(
     }
 }
 
-/// The model the arguments ask for. The role is a must: a guest's processor answers otherwise, and is not here yet.
-fn parse(arguments: impl Iterator<Item = String>) -> Result<Model, String> {
-    let (mut role, mut model) = (None, None);
+/// Puts in place what the callbacks use.
+fn prepare(arguments: Arguments, cpus: usize) -> Result<(), String> {
+    MODEL.get_or_init(|| arguments.model);
+    if let Some(path) = arguments.wbinvd {
+        let counters = Counters::create(&path, cpus)
+            .map_err(|error| format!("{}: {error}", path.display()))?;
+        COUNTERS.get_or_init(|| counters);
+    }
+    Ok(())
+}
+
+/// What the arguments ask for. The role is a must: a guest's processor answers otherwise, and is not here yet.
+fn parse(arguments: impl Iterator<Item = String>) -> Result<Arguments, String> {
+    let (mut role, mut model, mut wbinvd) = (None, None, None);
     for argument in arguments {
         match argument.split_once('=') {
             Some(("role", "host")) => role = Some(()),
             Some(("model", name)) => {
                 model = Some(Model::from_name(name).ok_or(format!("unknown model {name}"))?);
             }
+            Some(("wbinvd", file)) => wbinvd = Some(file.into()),
             _ => return Err(format!("unknown argument {argument}")),
         }
     }
     role.ok_or("role=host is missing")?;
-    model.ok_or("model=NAME is missing".into())
+    let model = model.ok_or("model=NAME is missing")?;
+    Ok(Arguments { model, wbinvd })
 }
 
 extern "C" fn on_vcpu(_vcpu: c_uint, _userdata: *mut c_void) {
@@ -91,10 +139,10 @@ extern "C" fn on_vcpu(_vcpu: c_uint, _userdata: *mut c_void) {
 extern "C" fn on_translation(tb: *mut qemu::Tb, _userdata: *mut c_void) {
     // SAFETY: `tb` comes from QEMU.
     unsafe {
-        qemu::on_execution(tb, |opcode| match opcode {
-            CPUID => Some(on_cpuid),
-            RDMSR => Some(on_rdmsr),
-            _ => None,
+        qemu::on_execution(tb, |bytes| match Watched::from_bytes(bytes)? {
+            Watched::Cpuid => Some(on_cpuid),
+            Watched::Rdmsr => Some(on_rdmsr),
+            Watched::Wbinvd => COUNTERS.get().map(|_| on_wbinvd as qemu::VcpuCallback),
         });
     }
 }
@@ -124,18 +172,71 @@ extern "C" fn on_rdmsr(_vcpu: c_uint, vaddr: *mut c_void) {
     }
 }
 
+/// Before each execution, so the counter is written before the guest can know that the instruction has ended. One that
+/// KVM intercepts in a guest of its own counts as well: the lab's guests do not execute.
+extern "C" fn on_wbinvd(vcpu: c_uint, _vaddr: *mut c_void) {
+    // A program's attempt does not count: it would fault on a real processor.
+    if qemu::read(Reg::Cs) & CPL != 0 {
+        return;
+    }
+    let counted = COUNTERS.get().map_or(Ok(()), |counters| {
+        // CAST: a number below `max_vcpus`.
+        counters.increment(vcpu as usize)
+    });
+    if let Err(error) = counted {
+        // With a counter that stands still, the PSP would blame the guest.
+        eprintln!("sev-cpu: cannot count WBINVD of CPU {vcpu}: {error}");
+        std::process::exit(1);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn parse_all(arguments: &[&str]) -> Result<Model, String> {
+    fn parse_all(arguments: &[&str]) -> Result<Arguments, String> {
         parse(arguments.iter().map(|argument| argument.to_string()))
     }
 
     #[test]
-    fn host_and_model_are_understood() {
-        let model = parse_all(&["role=host", "model=genoa"]);
-        assert_eq!(model, Model::from_name("genoa").ok_or(String::new()));
+    fn host_model_and_file_are_understood() {
+        let model = Model::from_name("genoa").unwrap();
+        let mut expected = Arguments {
+            model,
+            wbinvd: None,
+        };
+        assert_eq!(
+            parse_all(&["role=host", "model=genoa"]).as_ref(),
+            Ok(&expected)
+        );
+        expected.wbinvd = Some("/run/a=b".into());
+        assert_eq!(
+            parse_all(&["role=host", "model=genoa", "wbinvd=/run/a=b"]),
+            Ok(expected)
+        );
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_written_is_named() {
+        let arguments = parse_all(&["role=host", "model=milan", "wbinvd=/no/such/file"]);
+        let message = prepare(arguments.unwrap(), 2).unwrap_err();
+        assert!(message.contains("/no/such/file"), "{message}");
+    }
+
+    #[test]
+    fn instructions_are_known_by_their_first_bytes() {
+        for (bytes, expected) in [
+            (&[0x0f, 0xa2][..], Some(Watched::Cpuid)),
+            (&[0x0f, 0x32], Some(Watched::Rdmsr)),
+            (&[0x0f, 0x09], Some(Watched::Wbinvd)),
+            (&[0xf3, 0x0f, 0x09], Some(Watched::Wbinvd)),
+            (&[0x0f, 0x08], None), // INVD writes nothing back
+            (&[0xf3, 0x0f], None),
+            (&[0x0f], None),
+            (&[], None),
+        ] {
+            assert_eq!(Watched::from_bytes(bytes), expected, "{bytes:x?}");
+        }
     }
 
     #[test]

@@ -52,12 +52,15 @@ struct GArray {
     len: c_uint,
 }
 
-/// `qemu_info_t`, its first two members.
+/// `qemu_info_t`.
 #[repr(C)]
 pub struct Info {
     target_name: *const c_char,
     /// The oldest version this QEMU still serves, and its own.
     version: [c_int; 2],
+    system_emulation: bool,
+    /// The virtual CPUs at the start, and the most there can ever be.
+    vcpus: [c_int; 2],
 }
 
 /// Called with a virtual CPU's number.
@@ -84,7 +87,7 @@ extern "C" {
     fn g_byte_array_free(array: *mut GArray, free_segment: c_int) -> *mut u8;
 }
 
-/// The general registers that `CPUID` and `RDMSR` use.
+/// The registers that the watched instructions use.
 #[derive(Clone, Copy)]
 pub(crate) enum Reg {
     /// RAX.
@@ -95,13 +98,18 @@ pub(crate) enum Reg {
     Rcx,
     /// RDX.
     Rdx,
+    /// The selector of the code segment, whose lowest two bits are the privilege level.
+    Cs,
 }
 
 /// Their names in QEMU, in the order of `Reg`.
-const NAMES: [&CStr; 4] = [c"rax", c"rbx", c"rcx", c"rdx"];
+const NAMES: [&CStr; 5] = [c"rax", c"rbx", c"rcx", c"rdx", c"cs"];
+
+/// The longest watched instruction in bytes; of longer ones the first bytes are looked at.
+const LONGEST: usize = 3;
 
 /// Handles of the registers, in the order of `Reg`, as addresses. The same for all virtual CPUs.
-static REGISTERS: OnceLock<[usize; 4]> = OnceLock::new();
+static REGISTERS: OnceLock<[usize; 5]> = OnceLock::new();
 
 /// The version of a QEMU that does not have ours, if so.
 ///
@@ -112,6 +120,17 @@ pub(crate) unsafe fn foreign_version(info: *const Info) -> Option<c_int> {
     // SAFETY: by the caller's promise it is valid, and its first members have been the same in all versions.
     let [_, current] = unsafe { (*info).version };
     (current != API_VERSION).then_some(current)
+}
+
+/// The most virtual CPUs there can be; their numbers are below.
+///
+/// # Safety
+///
+/// As for `foreign_version`, which has found the version to be ours.
+pub(crate) unsafe fn max_vcpus(info: *const Info) -> usize {
+    // SAFETY: by the caller's promise it is valid, and all of it is as this version has it.
+    let [_, max] = unsafe { (*info).vcpus };
+    usize::try_from(max).unwrap_or(0)
 }
 
 /// Ask for calls when a virtual CPU starts and when a block is translated.
@@ -176,22 +195,20 @@ pub(crate) fn jump(vaddr: u64) {
     unsafe { qemu_plugin_set_pc(vaddr) }
 }
 
-/// Have `choose` look at the first two bytes of each instruction of a block; the callback it names is called before
-/// each execution of that instruction, with its address as userdata.
+/// Have `choose` look at the first bytes of each instruction of a block; the callback it names is called before each
+/// execution of that instruction, with its address as userdata.
 ///
 /// # Safety
 ///
 /// `tb` is what QEMU passed to the translation callback.
-pub(crate) unsafe fn on_execution(tb: *mut Tb, choose: impl Fn([u8; 2]) -> Option<VcpuCallback>) {
+pub(crate) unsafe fn on_execution(tb: *mut Tb, choose: impl Fn(&[u8]) -> Option<VcpuCallback>) {
     // SAFETY: `tb` is valid by the caller's promise, the indices are below its count.
     unsafe {
         for index in 0..qemu_plugin_tb_n_insns(tb) {
             let insn = qemu_plugin_tb_get_insn(tb, index);
-            let mut opcode = [0u8; 2];
-            if qemu_plugin_insn_data(insn, opcode.as_mut_ptr().cast(), 2) != 2 {
-                continue;
-            }
-            if let Some(callback) = choose(opcode) {
+            let mut bytes = [0u8; LONGEST];
+            let len = qemu_plugin_insn_data(insn, bytes.as_mut_ptr().cast(), LONGEST);
+            if let Some(callback) = bytes.get(..len).and_then(&choose) {
                 let vaddr = qemu_plugin_insn_vaddr(insn) as *mut c_void;
                 qemu_plugin_register_vcpu_insn_exec_cb(insn, callback, CB_RW_REGS_PC, vaddr);
             }
