@@ -5,19 +5,39 @@
 //! [`Flash`]. What does not survive a power cycle is dropped by [`Firmware::reset`].
 //!
 //! Glossary: PSTATE, the platform state (UNINIT, INIT, WORKING); TMR, trusted memory region for SEV-ES;
-//! NV, the persistent data of the platform, in flash (INIT) or in memory the driver provides (INIT_EX).
+//! NV, the persistent data of the platform, in flash (INIT) or in memory the driver provides (INIT_EX);
+//! VEK, a guest's memory encryption key; TEK and TIK, the keys a guest's owner shares with the firmware.
 
+mod activation;
+mod asid;
+mod attestation;
 mod chip;
 mod command;
+pub mod cores;
+mod debug;
+mod guest;
 mod identity;
 pub mod image;
+mod launch;
 mod ownership;
 mod platform;
+mod policy;
+mod private;
+mod protected;
+mod receive;
+mod send;
+mod start;
 mod status;
 mod storage;
+mod swap;
+pub mod transcript;
+mod transport;
+mod vmsa;
 
 pub use chip::Chip;
 pub use command::{command_id, command_name};
+pub use policy::Policy;
+pub use private::{Encryption, UnknownEncryption};
 pub use status::{Status, UnknownStatus};
 
 use crate::{
@@ -25,11 +45,18 @@ use crate::{
     memory::{DmaError, GuestMemory},
     model::{Model, Version},
 };
+use asid::Asids;
 use command::{Buffer, Command, CommandBuffer};
+use cores::{Caches, Cores, Unwatched};
+use guest::Guests;
 use identity::Identity;
+use platform::Tmr;
+use protected::Protected;
 use rand_core::OsRng;
 use std::io;
 use storage::Storage;
+use transcript::Transcript;
+use vmsa::ChecksumPool;
 
 /// Result of a command handler.
 type Done = Result<(), Status>;
@@ -101,13 +128,19 @@ pub struct Override {
     pub length: Option<u32>,
 }
 
-/// What exists between INIT and SHUTDOWN.
+/// What exists between INIT and SHUTDOWN. With a guest the platform is in PSTATE.WORKING, otherwise in
+/// PSTATE.INIT.
 struct Session {
     /// CONFIG of INIT as PLATFORM_STATUS reports it.
     config: u16,
     /// Where the identity is kept.
     storage: Storage,
     identity: Identity,
+    /// With SEV-ES only.
+    tmr: Option<Tmr>,
+    asids: Asids,
+    guests: Guests,
+    checksums: ChecksumPool,
 }
 
 /// The firmware of one chip.
@@ -118,6 +151,9 @@ pub struct Firmware {
     random: Box<dyn Random>,
     /// The running version: the model's, or that of an image downloaded since the last reset.
     version: Version,
+    encryption: Encryption,
+    caches: Caches,
+    on_measured: Box<dyn FnMut(&Transcript) + Send>,
     /// `None` in PSTATE.UNINIT.
     session: Option<Session>,
 }
@@ -133,6 +169,9 @@ impl Firmware {
             flash,
             random,
             version: model.version,
+            encryption: Encryption::default(),
+            caches: Caches::new(Box::new(Unwatched)),
+            on_measured: Box::new(|_| {}),
             session: None,
         }
     }
@@ -143,9 +182,32 @@ impl Firmware {
         Self { random, ..self }
     }
 
+    /// The same firmware with another treatment of private memory.
+    #[must_use]
+    pub fn with_encryption(self, encryption: Encryption) -> Self {
+        Self { encryption, ..self }
+    }
+
+    /// The same firmware, in a machine whose cores say when they have executed WBINVD.
+    #[must_use]
+    pub fn with_cores(self, cores: Box<dyn Cores>) -> Self {
+        let caches = Caches::new(cores);
+        Self { caches, ..self }
+    }
+
+    /// The same firmware; `on_measured` is called at each successful LAUNCH_MEASURE.
+    #[must_use]
+    pub fn with_observer(self, on_measured: Box<dyn FnMut(&Transcript) + Send>) -> Self {
+        Self {
+            on_measured,
+            ..self
+        }
+    }
+
     /// A power cycle: only fuses and flash survive.
     pub fn reset(&mut self) {
         self.session = None;
+        self.caches.reset();
         self.version = self.model.version;
     }
 
@@ -173,7 +235,7 @@ impl Firmware {
         let Some(command) = known else {
             return Status::INVALID_COMMAND;
         };
-        match self.run(command, self.strip_c_bit(addr), memory, over.length) {
+        match self.run(command, addr & !self.c_bit(), memory, over.length) {
             Ok(()) => Status::SUCCESS,
             Err(status) => status,
         }
@@ -187,7 +249,9 @@ impl Firmware {
         length: Option<u32>,
     ) -> Done {
         let handler = command.handler.ok_or(Status::UNSUPPORTED)?;
-        let mut buffer = CommandBuffer::zeroed(command.len);
+        let tmr = self.session.as_ref().and_then(|session| session.tmr);
+        let memory = &mut Protected { memory, tmr };
+        let mut buffer = CommandBuffer::zeroed(command.len, self.c_bit());
         if matches!(command.buffer, Buffer::In | Buffer::InOut) {
             memory.read(addr, buffer.bytes_mut())?;
         }
@@ -212,9 +276,9 @@ impl Firmware {
         done
     }
 
-    /// Drivers pass addresses with the C-bit when the host's memory is encrypted.
-    fn strip_c_bit(&self, addr: u64) -> u64 {
-        addr & !(1 << self.model.c_bit)
+    /// Drivers set it in addresses when the host's memory is encrypted.
+    fn c_bit(&self) -> u64 {
+        1 << self.model.c_bit
     }
 
     /// # Errors
@@ -227,6 +291,19 @@ impl Firmware {
     /// As [`Firmware::session`].
     fn session_mut(&mut self) -> Result<&mut Session, Status> {
         self.session.as_mut().ok_or(Status::INVALID_PLATFORM_STATE)
+    }
+
+    /// As [`Firmware::session`], but nothing may change under a guest's feet.
+    ///
+    /// # Errors
+    ///
+    /// INVALID_PLATFORM_STATE unless in PSTATE.INIT.
+    fn session_without_guests(&self) -> Result<&Session, Status> {
+        let session = self.session()?;
+        match session.guests.count() {
+            0 => Ok(session),
+            _ => Err(Status::INVALID_PLATFORM_STATE),
+        }
     }
 
     /// # Errors

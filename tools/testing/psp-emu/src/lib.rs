@@ -9,6 +9,7 @@
 //! - [`firmware`]: the SEV firmware as a state machine. A command goes in, a status comes out.
 //! - [`device`]: the PCI function around it: registers, mailbox, interrupts, faults. No clock and no I/O.
 //! - [`state_dir`]: the directory that holds what a real chip keeps in fuses and flash.
+//! - [`transcripts`]: the directory that tells what guests were launched from.
 //! - [`vfio`]: serves the device to QEMU over a vfio-user socket.
 //!
 //! Everything here is written from the specification and shares no definition with the driver's crate
@@ -60,5 +61,6 @@ pub mod model;
 pub mod socket;
 pub mod state_dir;
 pub mod trace;
+pub mod transcripts;
 pub mod vendor;
 pub mod vfio;

@@ -8,11 +8,12 @@ use psp_emu::{
         fault::{Fault, Faults},
         Device,
     },
-    firmware::Firmware,
+    firmware::{cores::CounterFile, transcript::Transcript, Encryption, Firmware},
     model::{ModelRef, MILAN},
     socket::{self, SocketError, SocketFile},
     state_dir::{StateDir, StateError},
     trace::Trace,
+    transcripts::Transcripts,
     vfio,
 };
 use signal_hook::{
@@ -20,8 +21,9 @@ use signal_hook::{
     iterator::Signals,
 };
 use std::{
+    fs::File,
     io::{self, IsTerminal},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{self, ExitCode},
     thread,
 };
@@ -43,6 +45,16 @@ struct Options {
     /// naples, rome, milan, genoa or turin [default: that of the state directory, milan in a new one]
     #[arg(long, value_name = "MODEL")]
     model: Option<ModelRef>,
+    /// aes: what a guest is launched from becomes ciphertext in the VM's RAM; plain: it stays readable
+    #[arg(long, value_name = "aes|plain", default_value = "aes")]
+    memory: Encryption,
+    /// Write what each guest was launched from to this directory
+    #[arg(long, value_name = "DIR")]
+    transcripts: Option<PathBuf>,
+    /// How many WBINVD each of the VM's CPUs has executed, as the lab's QEMU plugin keeps count; a driver
+    /// that forgets one is then told so
+    #[arg(long, value_name = "FILE")]
+    wbinvd: Option<PathBuf>,
     /// Write a line for each command to this file
     #[arg(long, value_name = "FILE")]
     trace: Option<PathBuf>,
@@ -63,8 +75,8 @@ enum RunError {
     State(#[from] StateError),
     #[error("socket: {0}")]
     Socket(#[from] SocketError),
-    #[error("trace file {path}: {source}", path = .path.display())]
-    Trace { path: PathBuf, source: io::Error },
+    #[error("{path}: {source}", path = .path.display())]
+    File { path: PathBuf, source: io::Error },
     #[error("signals: {0}")]
     Signals(io::Error),
     #[error("server: {0}")]
@@ -88,15 +100,36 @@ fn exit_on_signal(file: SocketFile) -> io::Result<()> {
     Ok(())
 }
 
+/// Names the file an operation failed on.
+fn named<T>(path: PathBuf, open: impl FnOnce(&Path) -> io::Result<T>) -> Result<T, RunError> {
+    open(&path).map_err(|source| RunError::File { path, source })
+}
+
+/// Writes transcripts as guests are measured. The guest's host must not see a full disk of ours.
+fn observer(mut transcripts: Transcripts) -> Box<dyn FnMut(&Transcript) + Send> {
+    Box::new(move |transcript| {
+        if let Err(cause) = transcripts.add(transcript) {
+            error!("transcript: {cause}");
+        }
+    })
+}
+
 fn run(options: Options) -> Result<(), RunError> {
     let state = StateDir::open(&options.state, options.model.map(|model| model.0), &MILAN)?;
     let model = state.model();
-    let firmware = Firmware::new(model, state.chip(), state.into_flash());
+    let mut firmware = Firmware::new(model, state.chip(), state.into_flash());
+    firmware = firmware.with_encryption(options.memory);
+    if let Some(path) = options.wbinvd {
+        let file = named(path, |path| File::open(path))?;
+        firmware = firmware.with_cores(Box::new(CounterFile(file)));
+    }
+    if let Some(path) = options.transcripts {
+        let transcripts = named(path, |path| Transcripts::open(path))?;
+        firmware = firmware.with_observer(observer(transcripts));
+    }
     let version = firmware.version();
-    let open = |path: PathBuf| {
-        Trace::create(&path, model, version).map_err(|source| RunError::Trace { path, source })
-    };
-    let trace = options.trace.map(open).transpose()?;
+    let create = |path: PathBuf| named(path, |path| Trace::create(path, model, version));
+    let trace = options.trace.map(create).transpose()?;
     let device = Device::new(model, firmware, Faults::from(options.faults));
     let (listener, file) = socket::bind(&options.socket)?;
     exit_on_signal(file).map_err(RunError::Signals)?;

@@ -92,6 +92,11 @@ pub struct Model {
     /// Position of the C-bit in a physical address. Drivers set it in addresses when the host's own
     /// memory is encrypted; the firmware accepts and ignores it.
     pub c_bit: u32,
+    /// Number of ASIDs, which are 1 to this.
+    pub asids: u32,
+    /// The first ASID of guests without SEV-ES; those below are for guests with it. A BIOS setting on
+    /// real machines.
+    pub first_sev_asid: u32,
 }
 
 /// The PSP runs a SEV firmware.
@@ -121,6 +126,8 @@ pub static NAPLES: Model = Model {
     },
     interrupts: Interrupts::Msi,
     c_bit: 47,
+    asids: 15,
+    first_sev_asid: 1,
 };
 
 /// EPYC 7002.
@@ -137,6 +144,8 @@ pub static ROME: Model = Model {
     },
     interrupts: Interrupts::MsiAndMsix,
     c_bit: 47,
+    asids: 509,
+    first_sev_asid: 100,
 };
 
 /// EPYC 7003.
@@ -153,6 +162,8 @@ pub static MILAN: Model = Model {
     },
     interrupts: Interrupts::MsiAndMsix,
     c_bit: 51,
+    asids: 509,
+    first_sev_asid: 100,
 };
 
 /// EPYC 9004.
@@ -169,6 +180,8 @@ pub static GENOA: Model = Model {
     },
     interrupts: Interrupts::MsiAndMsix,
     c_bit: 51,
+    asids: 1006,
+    first_sev_asid: 100,
 };
 
 /// EPYC 9005.
@@ -185,6 +198,8 @@ pub static TURIN: Model = Model {
     },
     interrupts: Interrupts::MsiAndMsix,
     c_bit: 51,
+    asids: 1006,
+    first_sev_asid: 100,
 };
 
 /// All models, oldest first.

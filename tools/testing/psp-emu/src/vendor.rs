@@ -31,6 +31,12 @@ macro_rules! files {
 
 static FILES: [Files; 5] = files!("naples", "rome", "milan", "genoa", "turin");
 
+/// Whether a certificate is the root of one of the models.
+#[must_use]
+pub fn is_root(cert: &AmdCert) -> bool {
+    FILES.iter().any(|files| files.ark == cert.as_bytes())
+}
+
 /// AMD's certificates and signing key for one model.
 pub struct Vendor {
     /// The root: signed by itself.

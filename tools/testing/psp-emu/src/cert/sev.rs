@@ -120,6 +120,27 @@ impl SevCert {
         cert
     }
 
+    /// API version (major, minor) of the firmware that made it.
+    #[must_use]
+    pub fn api(&self) -> (u8, u8) {
+        (self.0[API_MAJOR], self.0[API_MINOR])
+    }
+
+    /// The public key of a PDH, or of what takes a PDH's part on the other side.
+    ///
+    /// # Errors
+    ///
+    /// [`CertError::Invalid`] when it is no certificate of such a key.
+    pub fn dh_point(&self) -> Result<EcPoint, CertError> {
+        let is_dh = self.u32(VERSION) == FORMAT
+            && self.has_usage(Usage::Pdh)
+            && self.algo() == Some(Algo::ECDH_SHA256);
+        match self.public_key() {
+            Some(PublicKey::Ec(point)) if is_dh => Ok(point),
+            _ => Err(CertError::Invalid),
+        }
+    }
+
     /// Whether the key is for this.
     #[must_use]
     pub fn has_usage(&self, usage: Usage) -> bool {
@@ -134,9 +155,7 @@ impl SevCert {
     pub fn sign(&mut self, usage: Usage, algo: Algo, key: &EcKey) -> Result<(), CertError> {
         let signature = key.sign(algo.hash, self.body());
         let mut bytes = [0; SIGNATURE_LEN];
-        let (r, s) = bytes.split_at_mut(EC_HALF_LEN);
-        put_le(r, &signature.r);
-        put_le(&mut s[..EC_HALF_LEN], &signature.s);
+        put_signature(&mut bytes, &signature);
         self.put_signature(usage, algo, &bytes)
     }
 
@@ -293,6 +312,17 @@ impl SevCert {
     fn set_u32(&mut self, offset: usize, value: u32) {
         self.0[offset..offset + 4].copy_from_slice(&value.to_le_bytes());
     }
+}
+
+/// Writes an ECDSA signature as certificates and reports have it: r and s, little-endian, 72 bytes each.
+///
+/// # Panics
+///
+/// When `field` is shorter.
+pub(crate) fn put_signature(field: &mut [u8], signature: &EcSignature) {
+    let (r, s) = field.split_at_mut(EC_HALF_LEN);
+    put_le(r, &signature.r);
+    put_le(&mut s[..EC_HALF_LEN], &signature.s);
 }
 
 impl PublicKey {

@@ -5,7 +5,10 @@
 //! A command belongs to one row; what handles it is named there. Rows without a handler are known to
 //! the specification and not emulated: they answer UNSUPPORTED, ids without a row INVALID_COMMAND.
 
-use super::{ownership, platform, Done, Firmware, Status};
+use super::{
+    activation, attestation, debug, launch, ownership, platform, receive, send, start, swap, Done,
+    Firmware, Status,
+};
 use crate::memory::GuestMemory;
 use std::ops::Range;
 
@@ -89,38 +92,38 @@ static COMMANDS: &[Command] = &[
     row(0x007, "PEK_CERT_IMPORT",   0x1c, Buffer::In,    (0, 0),  ownership::pek_cert_import),
     row(0x008, "PDH_CERT_EXPORT",   0x1c, Buffer::InOut, (0, 0),  ownership::pdh_cert_export).reporting(&[0x8, 0x18]),
     row(0x009, "PDH_GEN",           0x00, Buffer::None,  (0, 0),  ownership::pdh_gen),
-    row(0x00a, "DF_FLUSH",          0x00, Buffer::None,  (0, 0),  platform::df_flush),
+    row(0x00a, "DF_FLUSH",          0x00, Buffer::None,  (0, 0),  activation::df_flush),
     row(0x00b, "DOWNLOAD_FIRMWARE", 0x0c, Buffer::In,    (0, 15), platform::download_firmware),
     row(0x00c, "GET_ID",            0x0c, Buffer::InOut, (0, 16), ownership::get_id).reporting(&[0x8]),
     row(0x00d, "INIT_EX",           0x24, Buffer::In,    (0, 24), platform::init_ex),
     row(0x00e, "NOP",               0x00, Buffer::None,  (0, 24), platform::nop),
     absent(0x00f, "RING_BUFFER"),
-    absent(0x020, "DECOMMISSION"),
-    absent(0x021, "ACTIVATE"),
-    absent(0x022, "DEACTIVATE"),
-    absent(0x023, "GUEST_STATUS"),
-    absent(0x024, "COPY"),
-    absent(0x025, "ACTIVATE_EX"),
-    absent(0x030, "LAUNCH_START"),
-    absent(0x031, "LAUNCH_UPDATE_DATA"),
-    absent(0x032, "LAUNCH_UPDATE_VMSA"),
-    absent(0x033, "LAUNCH_MEASURE"),
-    absent(0x034, "LAUNCH_SECRET"),
-    absent(0x035, "LAUNCH_FINISH"),
-    absent(0x036, "ATTESTATION"),
-    absent(0x040, "SEND_START"),
-    absent(0x041, "SEND_UPDATE_DATA"),
-    absent(0x042, "SEND_UPDATE_VMSA"),
-    absent(0x043, "SEND_FINISH"),
-    absent(0x044, "SEND_CANCEL"),
-    absent(0x050, "RECEIVE_START"),
-    absent(0x051, "RECEIVE_UPDATE_DATA"),
-    absent(0x052, "RECEIVE_UPDATE_VMSA"),
-    absent(0x053, "RECEIVE_FINISH"),
-    absent(0x060, "DBG_DECRYPT"),
-    absent(0x061, "DBG_ENCRYPT"),
-    absent(0x070, "SWAP_OUT"),
-    absent(0x071, "SWAP_IN"),
+    row(0x020, "DECOMMISSION",        0x04, Buffer::In,    (0, 0),  activation::decommission),
+    row(0x021, "ACTIVATE",            0x08, Buffer::In,    (0, 0),  activation::activate),
+    row(0x022, "DEACTIVATE",          0x04, Buffer::In,    (0, 0),  activation::deactivate),
+    row(0x023, "GUEST_STATUS",        0x0d, Buffer::InOut, (0, 0),  activation::guest_status),
+    row(0x024, "COPY",                0x18, Buffer::In,    (0, 17), activation::copy),
+    row(0x025, "ACTIVATE_EX",         0x18, Buffer::In,    (0, 17), activation::activate_ex),
+    row(0x030, "LAUNCH_START",        0x24, Buffer::InOut, (0, 0),  start::launch_start),
+    row(0x031, "LAUNCH_UPDATE_DATA",  0x14, Buffer::In,    (0, 0),  launch::launch_update_data),
+    row(0x032, "LAUNCH_UPDATE_VMSA",  0x14, Buffer::In,    (0, 0),  launch::launch_update_vmsa),
+    row(0x033, "LAUNCH_MEASURE",      0x14, Buffer::InOut, (0, 0),  launch::launch_measure).reporting(&[0x10]),
+    row(0x034, "LAUNCH_SECRET",       0x34, Buffer::In,    (0, 0),  launch::launch_secret),
+    row(0x035, "LAUNCH_FINISH",       0x04, Buffer::In,    (0, 0),  launch::launch_finish),
+    row(0x036, "ATTESTATION",         0x24, Buffer::InOut, (0, 22), attestation::attestation).reporting(&[0x20]),
+    row(0x040, "SEND_START",          0x44, Buffer::InOut, (0, 0),  send::send_start).reporting(&[0x40]),
+    row(0x041, "SEND_UPDATE_DATA",    0x34, Buffer::InOut, (0, 0),  send::send_update_data).reporting(&[0x10, 0x30]),
+    row(0x042, "SEND_UPDATE_VMSA",    0x34, Buffer::InOut, (0, 0),  send::send_update_vmsa).reporting(&[0x10, 0x30]),
+    row(0x043, "SEND_FINISH",         0x04, Buffer::In,    (0, 0),  send::send_finish),
+    row(0x044, "SEND_CANCEL",         0x04, Buffer::In,    (0, 22), send::send_cancel),
+    row(0x050, "RECEIVE_START",       0x24, Buffer::InOut, (0, 0),  start::receive_start),
+    row(0x051, "RECEIVE_UPDATE_DATA", 0x34, Buffer::In,    (0, 0),  receive::receive_update_data),
+    row(0x052, "RECEIVE_UPDATE_VMSA", 0x34, Buffer::In,    (0, 0),  receive::receive_update_vmsa),
+    row(0x053, "RECEIVE_FINISH",      0x04, Buffer::In,    (0, 0),  receive::receive_finish),
+    row(0x060, "DBG_DECRYPT",         0x1c, Buffer::In,    (0, 0),  debug::dbg_decrypt),
+    row(0x061, "DBG_ENCRYPT",         0x1c, Buffer::In,    (0, 0),  debug::dbg_encrypt),
+    row(0x070, "SWAP_OUT",            0x28, Buffer::In,    (0, 22), swap::swap_out),
+    row(0x071, "SWAP_IN",             0x20, Buffer::In,    (0, 22), swap::swap_in),
 ];
 
 /// The row of a command id.
@@ -151,12 +154,15 @@ pub fn command_id(text: &str) -> Option<u16> {
 /// length the command's row states.
 pub(super) struct CommandBuffer {
     bytes: Vec<u8>,
+    /// What drivers set in addresses when the host's memory is encrypted; it is ignored.
+    c_bit: u64,
 }
 
 impl CommandBuffer {
-    pub(super) fn zeroed(len: usize) -> Self {
+    pub(super) fn zeroed(len: usize, c_bit: u64) -> Self {
         Self {
             bytes: vec![0; len],
+            c_bit,
         }
     }
 
@@ -168,7 +174,7 @@ impl CommandBuffer {
         &mut self.bytes
     }
 
-    fn array<const N: usize>(&self, offset: usize) -> [u8; N] {
+    pub(super) fn array<const N: usize>(&self, offset: usize) -> [u8; N] {
         let mut array = [0; N];
         array.copy_from_slice(&self.bytes[offset..offset + N]);
         array
@@ -184,6 +190,21 @@ impl CommandBuffer {
 
     pub(super) fn u64(&self, offset: usize) -> u64 {
         u64::from_le_bytes(self.array(offset))
+    }
+
+    /// A system physical address, without the C-bit.
+    pub(super) fn address(&self, offset: usize) -> u64 {
+        self.u64(offset) & !self.c_bit
+    }
+
+    /// A length or size, in bytes.
+    pub(super) fn len(&self, offset: usize) -> usize {
+        // CAST: no smaller than 32 bits on any machine this runs on.
+        self.u32(offset) as usize
+    }
+
+    pub(super) fn set_u8(&mut self, offset: usize, value: u8) {
+        self.bytes[offset] = value;
     }
 
     pub(super) fn set_u32(&mut self, offset: usize, value: u32) {

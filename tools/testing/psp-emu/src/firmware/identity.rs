@@ -75,6 +75,16 @@ impl Identity {
         })
     }
 
+    /// The private key guests' owners agree on keys with.
+    pub(super) fn pdh(&self) -> &EcKey {
+        &self.pdh
+    }
+
+    /// The private key that signs for the platform.
+    pub(super) fn pek(&self) -> &EcKey {
+        &self.pek
+    }
+
     /// The same identity with a new PDH.
     pub(super) fn with_new_pdh(&self, maker: &mut Maker<'_>) -> Result<Self, CertError> {
         let (pdh, pdh_cert) = maker.pdh(&self.pek)?;

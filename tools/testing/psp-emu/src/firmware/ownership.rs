@@ -84,7 +84,7 @@ pub(super) fn pek_gen(
     _: &mut CommandBuffer,
     memory: &mut dyn GuestMemory,
 ) -> Done {
-    fw.session()?;
+    fw.session_without_guests()?;
     let identity = fw.make(Identity::generate)?;
     fw.replace_identity(identity, memory)
 }
@@ -97,7 +97,7 @@ pub(super) fn pek_csr(
 ) -> Done {
     let csr = fw.session()?.identity.pek_cert.unsigned();
     buffer.offer(pek_csr_at::CSR_LEN, CERT_LEN)?;
-    let addr = fw.strip_c_bit(buffer.u64(pek_csr_at::CSR_PADDR));
+    let addr = buffer.address(pek_csr_at::CSR_PADDR);
     Ok(memory.write(addr, csr.as_bytes())?)
 }
 
@@ -108,7 +108,7 @@ pub(super) fn pek_cert_import(
     memory: &mut dyn GuestMemory,
 ) -> Done {
     use pek_cert_import_at as at;
-    let identity = fw.session()?.identity.clone();
+    let identity = fw.session_without_guests()?.identity.clone();
     if matches!(identity.owner, Owner::External) {
         return Err(Status::ALREADY_OWNED);
     }
@@ -118,7 +118,7 @@ pub(super) fn pek_cert_import(
     }
     let read = |offset: usize| {
         let mut bytes = [0; CERT_LEN];
-        memory.read(fw.strip_c_bit(buffer.u64(offset)), &mut bytes)?;
+        memory.read(buffer.address(offset), &mut bytes)?;
         Ok::<_, Status>(SevCert::from(bytes))
     };
     let (pek, oca) = (read(at::PEK_PADDR)?, read(at::OCA_PADDR)?);
@@ -145,8 +145,8 @@ pub(super) fn pdh_cert_export(
         .concat();
     let pdh = buffer.offer(at::PDH_LEN, CERT_LEN);
     buffer.offer(at::CHAIN_LEN, chain.len()).and(pdh)?;
-    let pdh_addr = fw.strip_c_bit(buffer.u64(at::PDH_PADDR));
-    let chain_addr = fw.strip_c_bit(buffer.u64(at::CHAIN_PADDR));
+    let pdh_addr = buffer.address(at::PDH_PADDR);
+    let chain_addr = buffer.address(at::CHAIN_PADDR);
     if !memory.is_writable(chain_addr, chain.len() as u64) {
         return Err(Status::INVALID_ADDRESS);
     }
@@ -175,6 +175,6 @@ pub(super) fn get_id(
 ) -> Done {
     let id = fw.chip.id();
     buffer.offer(get_id_at::ID_LEN, id.len())?;
-    let addr = fw.strip_c_bit(buffer.u64(get_id_at::ID_PADDR));
+    let addr = buffer.address(get_id_at::ID_PADDR);
     Ok(memory.write(addr, &id)?)
 }

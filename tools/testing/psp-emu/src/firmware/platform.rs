@@ -2,13 +2,17 @@
 //! Commands that move or report the platform state (SEV-API, chapter "Platform Management API").
 
 use super::{
+    asid::Asids,
     command::CommandBuffer,
+    guest::Guests,
     identity::{Identity, Owner},
     image,
     storage::{Storage, NV_LEN},
+    vmsa::ChecksumPool,
     Done, Firmware, Session, Status,
 };
 use crate::memory::GuestMemory;
+use std::ops::Range;
 
 /// CONFIG.ES: SEV-ES guests may run; needs a TMR.
 const CONFIG_ES: u16 = 1 << 0;
@@ -19,7 +23,7 @@ const NV_ALIGN: u64 = 4096;
 
 /// Offsets in the command buffer of INIT.
 mod init_at {
-    use std::ops::Range;
+    use super::Range;
 
     pub(super) const FLAGS: usize = 0x0;
     pub(super) const RESERVED: Range<usize> = 0x2..0x8;
@@ -29,7 +33,7 @@ mod init_at {
 
 /// Offsets in the command buffer of INIT_EX.
 mod init_ex_at {
-    use std::ops::Range;
+    use super::Range;
 
     pub(super) const LEN: u32 = 0x24;
     pub(super) const LENGTH: usize = 0x0;
@@ -49,7 +53,7 @@ mod download_firmware_at {
 
 /// Where SEV-ES keeps its metadata.
 #[derive(Clone, Copy)]
-struct Tmr {
+pub(super) struct Tmr {
     addr: u64,
     len: u32,
 }
@@ -71,9 +75,15 @@ impl Tmr {
         Ok(())
     }
 
-    /// Whether the TMR, already checked, shares a byte with `len` bytes at `addr`, which are RAM.
-    fn overlaps(self, addr: u64, len: u32) -> bool {
-        self.addr < addr + u64::from(len) && addr < self.addr + u64::from(self.len)
+    /// Whether the TMR, already checked, shares a byte with `len` bytes at `addr`.
+    pub(super) fn overlaps(self, addr: u64, len: u64) -> bool {
+        self.addr < addr.saturating_add(len) && addr < self.addr + u64::from(self.len)
+    }
+
+    /// The addresses of its second half, where the checksums of VMSAs are.
+    pub(super) fn second_half(self) -> Range<u64> {
+        let len = u64::from(self.len);
+        self.addr + len / 2..self.addr + len
     }
 }
 
@@ -104,6 +114,7 @@ impl Firmware {
     fn start_session(
         &mut self,
         config: u16,
+        tmr: Option<Tmr>,
         storage: Storage,
         memory: &mut dyn GuestMemory,
     ) -> Done {
@@ -119,7 +130,12 @@ impl Firmware {
             config,
             storage,
             identity,
+            tmr,
+            asids: Asids::new(self.model),
+            guests: Guests::default(),
+            checksums: ChecksumPool::new(tmr),
         });
+        self.caches.filled();
         Ok(())
     }
 }
@@ -133,13 +149,13 @@ pub(super) fn init(
     use init_at as at;
     fw.uninitialized()?;
     let config = buffer.u16(at::FLAGS);
-    let addr = fw.strip_c_bit(buffer.u64(at::TMR_PADDR));
+    let addr = buffer.address(at::TMR_PADDR);
     let tmr = Tmr {
         addr,
         len: buffer.u32(at::TMR_LEN),
     };
-    check_config(config, tmr, buffer.is_zero(at::RESERVED), memory)?;
-    fw.start_session(config, Storage::Flash, memory)
+    let tmr = check_config(config, tmr, buffer.is_zero(at::RESERVED), memory)?;
+    fw.start_session(config, tmr, Storage::Flash, memory)
 }
 
 /// INIT_EX (0x00d): as INIT, with the persistent data in an area of memory the driver provides. Address
@@ -152,7 +168,7 @@ pub(super) fn init_ex(
     use init_ex_at as at;
     fw.uninitialized()?;
     let config = buffer.u16(at::FLAGS);
-    let addr = fw.strip_c_bit(buffer.u64(at::TMR_PADDR));
+    let addr = buffer.address(at::TMR_PADDR);
     let tmr = Tmr {
         addr,
         len: buffer.u32(at::TMR_LEN),
@@ -162,7 +178,7 @@ pub(super) fn init_ex(
     if buffer.u32(at::LENGTH) != at::LEN {
         return Err(Status::INVALID_LEN);
     }
-    let storage = match fw.strip_c_bit(buffer.u64(at::NV_PADDR)) {
+    let storage = match buffer.address(at::NV_PADDR) {
         0 => Storage::Flash,
         addr => {
             if addr % NV_ALIGN != 0 || !memory.is_writable(addr, NV_LEN.into()) {
@@ -171,16 +187,16 @@ pub(super) fn init_ex(
             if buffer.u32(at::NV_LEN) != NV_LEN {
                 return Err(Status::INVALID_LEN);
             }
-            if tmr.is_some_and(|tmr| tmr.overlaps(addr, NV_LEN)) {
+            if tmr.is_some_and(|tmr| tmr.overlaps(addr, NV_LEN.into())) {
                 return Err(Status::INVALID_ADDRESS);
             }
             Storage::Memory(addr)
         }
     };
-    fw.start_session(config, storage, memory)
+    fw.start_session(config, tmr, storage, memory)
 }
 
-/// SHUTDOWN (0x002): to UNINIT from any state.
+/// SHUTDOWN (0x002): to UNINIT from any state; guests are gone.
 pub(super) fn shutdown(fw: &mut Firmware, _: &mut CommandBuffer, _: &mut dyn GuestMemory) -> Done {
     fw.session = None;
     Ok(())
@@ -208,10 +224,10 @@ pub(super) fn platform_status(
     let (state, owner, config, guests) = match &fw.session {
         None => (0, 0, 0, 0_u32),
         Some(session) => (
-            1,
+            if session.guests.count() == 0 { 1 } else { 2 },
             u8::from(matches!(session.identity.owner, Owner::External)),
             session.config,
-            0,
+            session.guests.count(),
         ),
     };
     let bytes = buffer.bytes_mut();
@@ -223,14 +239,6 @@ pub(super) fn platform_status(
     bytes[0x6] = 0;
     bytes[0x7] = version.build;
     bytes[0x8..0xc].copy_from_slice(&guests.to_le_bytes());
-    Ok(())
-}
-
-/// DF_FLUSH (0x00a): writes back what the data fabric holds; in any state.
-///
-/// There is no data fabric here and caches are coherent, so the rules on WBINVD come with the guests
-/// that need them.
-pub(super) fn df_flush(_: &mut Firmware, _: &mut CommandBuffer, _: &mut dyn GuestMemory) -> Done {
     Ok(())
 }
 
@@ -247,7 +255,7 @@ pub(super) fn download_firmware(
 ) -> Done {
     use download_firmware_at as at;
     fw.uninitialized()?;
-    let addr = fw.strip_c_bit(buffer.u64(at::FW_PADDR));
+    let addr = buffer.address(at::FW_PADDR);
     if addr % image::ALIGN != 0 {
         return Err(Status::INVALID_ADDRESS);
     }

@@ -55,6 +55,8 @@ status_codes! {
     RESOURCE_LIMIT = 0x17,
     /// Persistent data failed authentication. It has been erased; the next INIT starts afresh.
     SECURE_DATA_INVALID = 0x18,
+    /// A guest has swapped out so many pages that its key is used up.
+    AEAD_OFLOW = 0x1d,
     BAD_SVN = 0x21,
     BAD_VERSION = 0x22,
     SHUTDOWN_REQUIRED = 0x23,

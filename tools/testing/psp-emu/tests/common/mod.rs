@@ -3,6 +3,8 @@
 #![allow(dead_code, reason = "each test program uses another part")]
 #![allow(unreachable_pub, reason = "shared by several test programs")]
 
+pub mod guests;
+
 use psp_emu::{
     firmware::{Chip, Firmware, Flash, Override, Status, VecFlash},
     memory::{GuestMemory, VecMemory},
