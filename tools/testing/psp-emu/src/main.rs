@@ -124,7 +124,7 @@ fn run(options: Options) -> Result<(), RunError> {
         firmware = firmware.with_cores(Box::new(CounterFile(file)));
     }
     if let Some(path) = options.transcripts {
-        let transcripts = named(path, |path| Transcripts::open(path))?;
+        let transcripts = named(path, Transcripts::open)?;
         firmware = firmware.with_observer(observer(transcripts));
     }
     let version = firmware.version();

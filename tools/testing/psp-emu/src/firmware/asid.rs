@@ -9,7 +9,7 @@ use crate::model::Model;
 
 /// State of one ASID.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Use {
+enum State {
     /// Caches may hold a former guest's data: DF_FLUSH must come first.
     Dirty,
     Clean,
@@ -22,7 +22,7 @@ enum Use {
 /// The states of all ASIDs between INIT and SHUTDOWN.
 pub(super) struct Asids {
     /// That of ASID 1 first.
-    uses: Vec<Use>,
+    states: Vec<State>,
     first_sev: u32,
 }
 
@@ -30,15 +30,15 @@ impl Asids {
     /// After INIT nothing is known about the caches.
     pub(super) fn new(model: &Model) -> Self {
         Self {
-            uses: vec![Use::Dirty; model.asids as usize],
+            states: vec![State::Dirty; model.asids as usize],
             first_sev: model.first_sev_asid,
         }
     }
 
-    fn state(&mut self, asid: u32) -> Result<&mut Use, Status> {
+    fn state(&mut self, asid: u32) -> Result<&mut State, Status> {
         let index = asid.checked_sub(1).ok_or(Status::INVALID_ASID)?;
         // CAST: no smaller than 32 bits.
-        self.uses
+        self.states
             .get_mut(index as usize)
             .ok_or(Status::INVALID_ASID)
     }
@@ -53,21 +53,21 @@ impl Asids {
         let first_sev = self.first_sev;
         let state = self.state(asid)?;
         match state {
-            Use::Allocated | Use::InUse => return Err(Status::ASID_OWNED),
-            Use::Dirty => return Err(Status::DFFLUSH_REQUIRED),
-            Use::Clean => {}
+            State::Allocated | State::InUse => return Err(Status::ASID_OWNED),
+            State::Dirty => return Err(Status::DFFLUSH_REQUIRED),
+            State::Clean => {}
         }
         if policy.has(Policy::ES) != (asid < first_sev) {
             return Err(Status::INVALID_ASID);
         }
-        *state = Use::Allocated;
+        *state = State::Allocated;
         Ok(())
     }
 
     /// The guest with this ASID may run from now on.
     pub(super) fn start(&mut self, asid: u32) {
         if let Ok(state) = self.state(asid) {
-            *state = Use::InUse;
+            *state = State::InUse;
         }
     }
 
@@ -76,16 +76,16 @@ impl Asids {
         let Ok(state) = self.state(asid) else {
             return false;
         };
-        let ran = *state == Use::InUse;
-        *state = if ran { Use::Dirty } else { Use::Clean };
+        let ran = *state == State::InUse;
+        *state = if ran { State::Dirty } else { State::Clean };
         ran
     }
 
     /// The caches are written back and the data fabric is flushed.
     pub(super) fn flush(&mut self) {
-        for state in &mut self.uses {
-            if *state == Use::Dirty {
-                *state = Use::Clean;
+        for state in &mut self.states {
+            if *state == State::Dirty {
+                *state = State::Clean;
             }
         }
     }

@@ -45,14 +45,14 @@ impl FromStr for Encryption {
 /// The VM encryption key of a guest.
 #[derive(Clone)]
 pub(super) enum Vek {
-    Aes(MemoryKey),
+    Aes(Box<MemoryKey>),
     Plain,
 }
 
 impl Vek {
     pub(super) fn generate(encryption: Encryption, random: &mut dyn Random) -> Self {
         match encryption {
-            Encryption::Aes => Self::Aes(MemoryKey::generate(random)),
+            Encryption::Aes => Self::Aes(Box::new(MemoryKey::generate(random))),
             Encryption::Plain => Self::Plain,
         }
     }
