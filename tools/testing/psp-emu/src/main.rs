@@ -8,7 +8,7 @@ use psp_emu::{
         fault::{Fault, Faults},
         Device,
     },
-    firmware::{cores::CounterFile, transcript::Transcript, Encryption, Firmware},
+    firmware::{cores::CounterFile, Encryption, Firmware, OnMeasured},
     model::{ModelRef, MILAN},
     socket::{self, SocketError, SocketFile},
     state_dir::{StateDir, StateError},
@@ -106,7 +106,7 @@ fn named<T>(path: PathBuf, open: impl FnOnce(&Path) -> io::Result<T>) -> Result<
 }
 
 /// Writes transcripts as guests are measured. The guest's host must not see a full disk of ours.
-fn observer(mut transcripts: Transcripts) -> Box<dyn FnMut(&Transcript) + Send> {
+fn keeper(mut transcripts: Transcripts) -> OnMeasured {
     Box::new(move |transcript| {
         if let Err(cause) = transcripts.add(transcript) {
             error!("transcript: {cause}");
@@ -125,7 +125,7 @@ fn run(options: Options) -> Result<(), RunError> {
     }
     if let Some(path) = options.transcripts {
         let transcripts = named(path, Transcripts::open)?;
-        firmware = firmware.with_observer(observer(transcripts));
+        firmware = firmware.with_transcripts(keeper(transcripts));
     }
     let version = firmware.version();
     let create = |path: PathBuf| named(path, |path| Trace::create(path, model, version));

@@ -61,7 +61,8 @@ pub(super) struct Guest {
     pub(super) vmsas: Vmsas,
     /// Zero until measured, and in a guest that was received.
     pub(super) launch_digest: [u8; 32],
-    pub(super) transcript: Transcript,
+    /// If somebody wants it.
+    pub(super) transcript: Option<Transcript>,
 }
 
 impl Guest {
@@ -161,11 +162,11 @@ impl Session {
 }
 
 impl Firmware {
-    /// What a guest was launched from, as far as it has been launched. `None` when there is no such
-    /// guest.
+    /// What a guest was launched from, as far as it has been launched. `None` when there is no such guest, or
+    /// no transcripts are kept.
     #[must_use]
     pub fn transcript(&self, handle: u32) -> Option<&Transcript> {
         let guest = self.session.as_ref()?.guests.get(handle).ok()?;
-        Some(&guest.transcript)
+        guest.transcript.as_ref()
     }
 }

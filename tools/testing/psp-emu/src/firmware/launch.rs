@@ -81,22 +81,25 @@ fn update(
     if !memory.is_writable(addr, len as u64) {
         return Err(Status::INVALID_ADDRESS);
     }
-    let mut region = Sha256::new();
+    if kind == RegionKind::Vmsa && checksums.is_empty() {
+        return Err(Status::RESOURCE_LIMIT);
+    }
+    let mut region = guest.transcript.as_ref().map(|_| Sha256::new());
     in_chunks(len, |offset, chunk| {
         memory.read(addr + offset, chunk)?;
-        if kind == RegionKind::Vmsa {
-            // What is measured is what the owner knows, before the firmware adds to it.
-            let measured = chunk.to_vec();
-            guest.vmsas.take(chunk, checksums)?;
-            digest.update(&measured);
-            region.update(&measured);
-        } else {
-            digest.update(&*chunk);
+        // What is measured is what the owner knows, before the firmware adds to a VMSA.
+        digest.update(&*chunk);
+        if let Some(region) = &mut region {
             region.update(&*chunk);
+        }
+        if kind == RegionKind::Vmsa {
+            guest.vmsas.take(chunk, checksums)?;
         }
         guest.vek.write(memory, addr + offset, chunk)
     })?;
-    guest.transcript.add(kind, addr, len as u64, region);
+    if let (Some(transcript), Some(region)) = (&mut guest.transcript, region) {
+        transcript.add(kind, addr, len as u64, region);
+    }
     Ok(())
 }
 
@@ -126,12 +129,14 @@ pub(super) fn launch_measure(
         measurement,
     };
     guest.launch_digest = launch_digest;
-    guest.transcript.measured = Some(Measured {
-        launch_digest: Hex(launch_digest),
-        nonce: Hex(nonce),
-        measurement: Hex(measurement),
-    });
-    (fw.on_measured)(&guest.transcript);
+    if let (Some(transcript), Some(on_measured)) = (&mut guest.transcript, &mut fw.on_measured) {
+        transcript.measured = Some(Measured {
+            launch_digest: Hex(launch_digest),
+            nonce: Hex(nonce),
+            measurement: Hex(measurement),
+        });
+        on_measured(transcript);
+    }
     Ok(())
 }
 

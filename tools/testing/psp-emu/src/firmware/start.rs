@@ -102,6 +102,7 @@ impl Firmware {
         if policy.has(Policy::ES) && session.tmr.is_none() {
             return Err(Status::UNSUPPORTED);
         }
+        let transcript = || Transcript::new(handle, version, policy);
         let guest = Guest {
             policy,
             phase,
@@ -111,7 +112,7 @@ impl Firmware {
             asid: None,
             vmsas: Vmsas::default(),
             launch_digest: [0; 32],
-            transcript: Transcript::new(handle, version, policy),
+            transcript: self.on_measured.is_some().then(transcript),
         };
         session.guests.insert(handle, guest);
         buffer.set_u32(at::HANDLE, handle);

@@ -40,6 +40,11 @@ impl ChecksumPool {
         }
     }
 
+    /// Whether no place is left.
+    pub(super) fn is_empty(&self) -> bool {
+        self.free.is_empty()
+    }
+
     /// Takes back the places of a guest that is gone.
     pub(super) fn release(&mut self, vmsas: Vmsas) {
         self.free.extend(vmsas.0.iter().map(|vmsa| vmsa.addr));
