@@ -15,6 +15,7 @@ pub(crate) use seal::{seal, unseal, SealKey};
 use hmac::{Hmac, Mac};
 use rand_core::{CryptoRng, RngCore};
 use sha2::{Digest, Sha256, Sha384};
+use zeroize::Zeroizing;
 
 /// A source of randomness for keys. Tests substitute a seeded one.
 pub trait Random: RngCore + CryptoRng + Send {}
@@ -72,6 +73,13 @@ pub(crate) fn kdf<const N: usize>(key: &[u8], label: &str, context: &[u8]) -> [u
     derived
 }
 
+/// A new key.
+fn new_key<const N: usize>(random: &mut dyn Random) -> Zeroizing<[u8; N]> {
+    let mut key = Zeroizing::new([0; N]);
+    random.fill_bytes(&mut *key);
+    key
+}
+
 /// Takes the next field off the bytes of a structure.
 ///
 /// # Panics
@@ -122,6 +130,14 @@ mod tests {
         symm::{decrypt, Cipher},
     };
     use rand_core::OsRng;
+
+    /// Bytes from hexadecimal.
+    pub(super) fn hex<const N: usize>(text: &str) -> [u8; N] {
+        assert_eq!(text.len(), 2 * N);
+        let number = BigNum::from_hex_str(text).unwrap();
+        let bytes = number.to_vec_padded(i32::try_from(N).unwrap()).unwrap();
+        bytes.try_into().unwrap()
+    }
 
     #[test]
     fn kdf_is_sp800_108_in_counter_mode() {

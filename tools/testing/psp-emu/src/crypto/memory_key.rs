@@ -6,7 +6,7 @@
 //! Ours is that of AES-128-XTS (IEEE 1619): the data unit is a page of 4 KiB, its number that of the page.
 //! Every 16-byte block of a page can be encrypted by itself.
 
-use super::Random;
+use super::{new_key, Random};
 use aes::{
     cipher::{
         consts::U16, generic_array::GenericArray, inout::InOutBuf, BlockDecrypt, BlockEncrypt,
@@ -14,7 +14,6 @@ use aes::{
     },
     Aes128,
 };
-use zeroize::Zeroizing;
 
 /// Granularity of addresses and lengths in bytes.
 pub const BLOCK_LEN: usize = 16;
@@ -34,9 +33,7 @@ impl MemoryKey {
     /// A new key.
     #[must_use]
     pub fn generate(random: &mut dyn Random) -> Self {
-        let mut key = Zeroizing::new([0; 32]);
-        random.fill_bytes(&mut *key);
-        Self::from_bytes(&key)
+        Self::from_bytes(&new_key(random))
     }
 
     /// The key of the data, then that of the tweak.
@@ -119,4 +116,142 @@ fn xor(data: &mut [u8], tweaks: &[u8]) {
     data.iter_mut()
         .zip(tweaks)
         .for_each(|(byte, tweak)| *byte ^= tweak);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::crypto::tests::hex;
+    use openssl::symm::{Cipher, Crypter, Mode};
+    use rand_core::{OsRng, RngCore};
+    use std::ops::Range;
+
+    /// Three pages in the middle of memory, with different contents everywhere.
+    const ADDR: u64 = 0x12_3456_7000;
+    const LEN: usize = 3 * PAGE_LEN;
+
+    struct Memory {
+        key: MemoryKey,
+        plaintext: Vec<u8>,
+        ciphertext: Vec<u8>,
+    }
+
+    impl Memory {
+        /// Encrypted by OpenSSL, page by page.
+        fn new() -> Self {
+            let (mut key, mut plaintext) = ([0; 32], vec![0; LEN]);
+            OsRng.fill_bytes(&mut key);
+            OsRng.fill_bytes(&mut plaintext);
+            let pages = (ADDR / 0x1000..).zip(plaintext.chunks(PAGE_LEN));
+            let ciphertext = pages
+                .flat_map(|(number, page)| {
+                    let mut tweak = [0; 16];
+                    tweak[..8].copy_from_slice(&number.to_le_bytes());
+                    openssl_xts(&key, &tweak, page)
+                })
+                .collect();
+            Self {
+                key: MemoryKey::from_bytes(&key),
+                plaintext,
+                ciphertext,
+            }
+        }
+
+        /// Encrypts and decrypts a part of the memory by itself.
+        fn check(&self, range: Range<usize>) {
+            let addr = ADDR + range.start as u64;
+            let mut data = self.plaintext[range.clone()].to_vec();
+            self.key.encrypt(addr, &mut data);
+            assert!(data == self.ciphertext[range.clone()], "{range:x?}");
+            self.key.decrypt(addr, &mut data);
+            assert!(data == self.plaintext[range.clone()], "{range:x?}");
+        }
+    }
+
+    fn openssl_xts(key: &[u8; 32], tweak: &[u8; 16], data: &[u8]) -> Vec<u8> {
+        let cipher = Cipher::aes_128_xts();
+        let mut crypter = Crypter::new(cipher, Mode::Encrypt, key, Some(tweak)).unwrap();
+        let mut out = vec![0; data.len() + BLOCK_LEN];
+        let len = crypter.update(data, &mut out).unwrap();
+        out.truncate(len);
+        out
+    }
+
+    #[test]
+    fn pages_are_xts_data_units() {
+        Memory::new().check(0..LEN);
+    }
+
+    #[test]
+    fn ranges_begin_and_end_at_any_block() {
+        let memory = Memory::new();
+        for block in (0..2 * PAGE_LEN).step_by(BLOCK_LEN) {
+            memory.check(block..block + BLOCK_LEN);
+            memory.check(block..LEN);
+            memory.check(0..block);
+        }
+    }
+
+    #[test]
+    fn matches_the_vectors_of_ieee_1619() {
+        let vectors = [
+            (
+                [[0; 16], [0; 16]],
+                0,
+                [0; 32],
+                "917cf69ebd68b2ec9b9fe9a3eadda692cd43d2f59598ed858c02c2652fbf922e",
+            ),
+            (
+                [[0x11; 16], [0x22; 16]],
+                0x33_3333_3333,
+                [0x44; 32],
+                "c454185e6a16936e39334038acef838bfb186fff7480adc4289382ecd6d394f0",
+            ),
+            (
+                [hex("fffefdfcfbfaf9f8f7f6f5f4f3f2f1f0"), [0x22; 16]],
+                0x33_3333_3333,
+                [0x44; 32],
+                "af85336b597afc1a900b2eb21ec949d292df4c047e0b21532186a5971a227a89",
+            ),
+        ];
+        for (keys, page, plaintext, ciphertext) in vectors {
+            let key = MemoryKey::from_bytes(keys.concat().as_slice().try_into().unwrap());
+            let mut data = plaintext;
+            key.encrypt(page << 12, &mut data);
+            assert_eq!(data, hex(ciphertext));
+            key.decrypt(page << 12, &mut data);
+            assert_eq!(data, plaintext);
+        }
+    }
+
+    #[test]
+    fn the_last_page_of_the_address_space_is_a_page() {
+        let key = MemoryKey::generate(&mut OsRng);
+        let mut data = [7; PAGE_LEN];
+        key.encrypt(0xffff_ffff_ffff_f000, &mut data);
+        assert_ne!(data, [7; PAGE_LEN]);
+        key.decrypt(0xffff_ffff_ffff_f000, &mut data);
+        assert_eq!(data, [7; PAGE_LEN]);
+    }
+
+    #[test]
+    fn one_guests_key_does_not_decrypt_anothers_memory() {
+        let [ours, theirs] = [(); 2].map(|()| MemoryKey::generate(&mut OsRng));
+        let mut data = [7; 64];
+        theirs.encrypt(ADDR, &mut data);
+        ours.decrypt(ADDR, &mut data);
+        assert_ne!(data, [7; 64]);
+    }
+
+    #[test]
+    #[should_panic(expected = "0x10 bytes at 0x1008 are not whole blocks")]
+    fn half_a_block_has_no_address() {
+        MemoryKey::generate(&mut OsRng).encrypt(0x1008, &mut [0; 16]);
+    }
+
+    #[test]
+    #[should_panic(expected = "0x18 bytes at 0x1000 are not whole blocks")]
+    fn half_a_block_is_not_encrypted() {
+        MemoryKey::generate(&mut OsRng).decrypt(0x1000, &mut [0; 24]);
+    }
 }

@@ -4,9 +4,8 @@
 //! AES-256-GCM; the additional data is the page's metadata entry with its tag still zero. The nonce is the
 //! guest's 64-bit counter, little-endian, and four bytes of zero, as in the firmware AMD published.
 
-use super::{BadMac, Random};
+use super::{new_key, BadMac, Random};
 use aes_gcm::{aead::AeadInPlace, Aes256Gcm, KeyInit};
-use zeroize::Zeroizing;
 
 /// Length of an authentication tag in bytes.
 pub const TAG_LEN: usize = 16;
@@ -19,9 +18,7 @@ impl OfflineKey {
     /// A new key.
     #[must_use]
     pub fn generate(random: &mut dyn Random) -> Self {
-        let mut key = Zeroizing::new([0; 32]);
-        random.fill_bytes(&mut *key);
-        Self::from_bytes(&key)
+        Self::from_bytes(&new_key(random))
     }
 
     fn from_bytes(key: &[u8; 32]) -> Self {

@@ -166,3 +166,72 @@ impl TransportKeys {
         mac
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::crypto::tests::hex;
+
+    /// The vector of the unit tests of virtee's `sev`.
+    #[test]
+    fn matches_the_measurement_sev_publishes() {
+        let mut keys = TransportKeys::default();
+        *keys.tik = hex("66320db73158a35a255d051758e95ed4");
+        let version = Version {
+            major: 0,
+            minor: 0x12,
+            build: 0xf,
+        };
+        let digest = hex("e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
+        let nonce = hex("4fbe0bedbad6c86ae8f68971d103e554");
+        assert_eq!(
+            keys.measure(version, 0, &digest, &nonce),
+            hex("6faab2daae389bcd3405a05d6cafe33c0414f7bedd0bae19ba5f38b7fd1664ea")
+        );
+    }
+
+    /// The first vector of sevctl's `measurement build`.
+    #[test]
+    fn matches_the_measurement_sevctl_publishes() {
+        let mut keys = TransportKeys::default();
+        *keys.tik = hex("3569cf61a32a602b87185ac6e0f55913");
+        let version = Version {
+            major: 1,
+            minor: 40,
+            build: 40,
+        };
+        let digest = hex("c64bd101fc9a4a2ce0a27c408d9200911f139a895469b04a40a6fa2890830d23");
+        assert_eq!(
+            keys.measure(
+                version,
+                3,
+                &digest,
+                &hex("c313fab511c216b1505b1b2ea9903c40")
+            ),
+            hex("96cc1bc56c48f60724c9ad7a250bdd16da5898d3b86fede29c03e9aac828048e")
+        );
+    }
+
+    /// The first vector of sevctl's `secret build`: a table with one entry, padded.
+    #[test]
+    fn opens_the_secret_sevctl_publishes() {
+        let keys = TransportKeys {
+            tek: hex("52a869b79ab9c13bb6a92b0561619cb3").into(),
+            tik: hex("c6d5a9956133050912b24bbe5c372686").into(),
+        };
+        let measurement = hex("4cb780efad3b959427b4b8d1635fe2fac6ed75267eef9cf1a73e0fc7d873a412");
+        let header = PacketHeader::from_bytes(&hex("00000000ac5474ed4dd32c7d989ec523d92559ec\
+             bc152cde610e17f0aef557334a2d4fca42c22c4312e3b5b85a3d47b0aac857e5"));
+        let mut data = hex::<64>(
+            "d14ddee4f717bf4516f87e2d48114a39d0987ca135fa3dfc05cd9fb8ed7a9988\
+             b223eb16c7b20d7e7fa58188f9e862f5db2ca29c36be9557c20b00ffdb0e5c3c",
+        );
+        let context = Context::Secret {
+            measurement: &measurement,
+        };
+        assert_eq!(keys.open(context, &header, &mut data), Ok(()));
+        // Table: UUID, length; entry: UUID, length, secret.
+        assert_eq!(data[40..58], *b"MY-LUKS-PASSPHRASE");
+        assert_eq!(data[58..], [0; 6]);
+    }
+}

@@ -4,6 +4,7 @@
 #![allow(unreachable_pub, reason = "shared by several test programs")]
 
 pub mod guests;
+pub mod owner;
 
 use psp_emu::{
     firmware::{Chip, Firmware, Flash, Override, Status, VecFlash},
