@@ -87,6 +87,9 @@ def _vm_options(command):
     command.add_argument("--mem", type=_number(256, 1 << 20), default=1024, metavar="MiB", help="memory (default: 1024)")
     command.add_argument("--share", type=_directory, metavar="DIR", help="a directory to be seen inside at /mnt/share")
     command.add_argument("--state", metavar="DIR", help="keep the PSP's state here (default: a new PSP for each run)")
+    command.add_argument("--memory", choices=("aes", "plain"),
+                         help="what SEV guests are launched from: encrypted in memory, or left readable (default: aes)")
+    command.add_argument("--transcripts", metavar="DIR", help="have the emulated PSP write here what guests were launched from")
     command.add_argument("--fault", action="append", default=[], metavar="SPEC", help="a fault for the emulated PSP to inject")
     command.add_argument("--trace", metavar="FILE", help="write the emulated PSP's trace here")
     command.add_argument("--append", action="append", default=[], metavar="WORDS", help="more words for the kernel's command line")

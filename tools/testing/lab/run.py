@@ -17,7 +17,7 @@ from .paths import CHECKOUT
 
 # The sandbox's own directory for sockets, state and logs, on its tmpfs.
 RUN = "/run/lab"
-# How often each CPU has executed WBINVD: written by the plugin.
+# How often each CPU has executed WBINVD: written by the plugin, read by the PSP.
 WBINVD = f"{RUN}/wbinvd"
 
 DRIVERS = {"host": ("ccp", "kvm-amd"), "plain": ()}
@@ -38,20 +38,18 @@ def run(options):
         "timeout": options.timeout, "terminal": terminal is not None, "stdin": stdin,
         "kernel": kernel.image, "root": f"{RUN}/root", "share": f"{RUN}/share" if options.share else None,
         "logs": RUN, "kept_logs": str(progress.new_log("vm").with_suffix("")),
-        "socket": f"{RUN}/psp.sock", "state": f"{RUN}/state", "trace": None, "faults": options.fault, "wbinvd": WBINVD,
+        "socket": f"{RUN}/psp.sock", "state": f"{RUN}/state", "wbinvd": WBINVD, "psp": [],
     }
     binds = []
     if options.share:
         binds.append((options.share, spec["share"], False))
     if host:
         spec["emulator"], spec["plugin"] = str(made["psp-emu"]), str(made["sev-cpu"])
-        # Under their own names, because the emulator's messages name them.
         if options.state:
-            spec["state"] = _made(options.state)
+            spec["state"] = _made("--state", options.state)
             binds.append((spec["state"], spec["state"], False))
-        if options.trace:
-            spec["trace"] = _emptied(options.trace)
-            binds.append((spec["trace"], spec["trace"], False))
+        spec["psp"], psp_binds = _psp_options(options)
+        binds += psp_binds
     layers = [made[name] for name in ("modules", "sevctl") if name in made] + list(kernel.layers)
     image = initramfs.build(root, kernel.modules_dir, drivers, options.command, stdin, terminal, options.share)
     with _in_memory(image) as initrd, _raw(terminal):
@@ -132,11 +130,27 @@ def _raw(terminal):
         termios.tcsetattr(0, termios.TCSADRAIN, before)
 
 
-def _made(directory):
+def _psp_options(options):
+    """Options that are the emulator's, and what it must see for them; under its own name, because its messages have that."""
+    arguments, binds = [], []
+    if options.memory:
+        arguments += ["--memory", options.memory]
+    if options.transcripts:
+        binds.append(_made("--transcripts", options.transcripts))
+        arguments += ["--transcripts", binds[-1]]
+    if options.trace:
+        binds.append(_emptied(options.trace))
+        arguments += ["--trace", binds[-1]]
+    for fault in options.fault:
+        arguments += ["--fault", fault]
+    return arguments, [(path, path, False) for path in binds]
+
+
+def _made(option, directory):
     try:
         Path(directory).mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise LabError(f"--state {directory}: {error.strerror}") from error
+        raise LabError(f"{option} {directory}: {error.strerror}") from error
     return os.path.realpath(directory)
 
 

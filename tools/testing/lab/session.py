@@ -126,12 +126,9 @@ class Session:
 
     def _start_emulator(self):
         spec = self.spec
-        command = [spec["emulator"], "--socket", spec["socket"], "--state", spec["state"], "--model", spec["model"]]
-        if spec["trace"]:
-            command += ["--trace", spec["trace"]]
-        for fault in spec["faults"]:
-            command += ["--fault", fault]
-        process = self._start("psp-emu", command)
+        Path(spec["wbinvd"]).touch()
+        process = self._start("psp-emu", [spec["emulator"], "--socket", spec["socket"], "--state", spec["state"],
+                                          "--model", spec["model"], "--wbinvd", spec["wbinvd"], *spec["psp"]])
         end = time.monotonic() + EMULATOR_SECONDS
         while not os.path.exists(spec["socket"]):
             if process.poll() is not None:

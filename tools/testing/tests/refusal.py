@@ -35,6 +35,7 @@ def test_bad_command_lines_are_refused(context):
         ("run", "--timeout", "-1", "true"): "-1",
         ("run", "--share", "/no/such/directory", "true"): "/no/such/directory is not a directory",
         ("run", "--model", "8086", "true"): "8086",
+        ("run", "--memory", "soup", "true"): "soup",
         ("run",): "no COMMAND given",
         ("run", "--role", "guest", "true"): "--role guest is not supported yet",
         ("run", "--seal", "no", "true"): "--seal is not supported yet",
@@ -59,6 +60,7 @@ def test_a_bad_psp_is_refused(context):
         ("--state", foreign): f"{foreign}: not empty and no state directory",
         ("--state", foreign / "file" / "below"): "Not a directory",
         ("--trace", foreign / "none" / "trace"): "No such file or directory",
+        ("--transcripts", foreign / "file"): "File exists",
     }
     for arguments, message in cases.items():
         result = context.lab("run", *arguments, "true")
