@@ -93,7 +93,7 @@ def _vm_options(command):
     command.add_argument("--fault", action="append", default=[], metavar="SPEC", help="a fault for the emulated PSP to inject")
     command.add_argument("--trace", metavar="FILE", help="write the emulated PSP's trace here")
     command.add_argument("--append", action="append", default=[], metavar="WORDS", help="more words for the kernel's command line")
-    command.add_argument("--timeout", type=_seconds, metavar="SECONDS", help="end the VM after this time, with status 124")
+    command.add_argument("--timeout", type=_seconds, metavar="SECONDS", help="end the VM when COMMAND has run for this time, with status 124")
     command.add_argument("--seal", choices=("yes", "no"), help="role guest: seal its private memory")
     command.add_argument("--nested", action="store_true", help="role host: let guests of its KVM execute")
 

@@ -54,6 +54,7 @@ class Session:
         self.spec = spec
         self.logs = Path(spec["logs"])
         self.processes = {}
+        self.begun = False
         self.warned = False
 
     def run(self):
@@ -92,7 +93,7 @@ class Session:
                 elif event.ended:
                     selector.unregister(event.socket)
             if self.control.ready:
-                self._forward_input()
+                self._command_has_begun()
             elif time.monotonic() > started + BOOT_SECONDS:
                 raise LabError(f"the guest did not boot within {BOOT_SECONDS} s")
             elif not self.console.init_started and time.monotonic() > self.console.last + SILENT_SECONDS:
@@ -165,11 +166,15 @@ class Session:
             self.processes[name] = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, **options)
         return self.processes[name]
 
-    def _forward_input(self):
-        """Once the guest is ready, in a process of its own: reading may block, and must not hold up anything else."""
-        end, self.input = self.input, None
-        if not end:
-            return
+    def _command_has_begun(self):
+        if not self.begun:
+            self.begun = True
+            signal.setitimer(signal.ITIMER_REAL, self.spec["timeout"] or 0)
+            if self.input:
+                self._forward_input(self.input)
+
+    def _forward_input(self, end):
+        """In a process of its own: reading may block, and must not hold up anything else."""
         lab = os.getpid()
         if os.fork() == 0:
             with contextlib.suppress(OSError):
@@ -234,7 +239,6 @@ def main():
     session = Session(spec)
     try:
         signal.signal(signal.SIGALRM, on_alarm)
-        signal.setitimer(signal.ITIMER_REAL, spec["timeout"] or 0)
         status = session.run()
         signal.setitimer(signal.ITIMER_REAL, 0)
         if session.warned:
