@@ -6,6 +6,7 @@
 //! [`Device::tick`] is called after its time.
 
 pub mod fault;
+pub mod latency;
 mod pci_config;
 
 pub use pci_config::{PciConfig, BAR2_LEN, BAR5_LEN, CONFIG_LEN, VECTORS};
@@ -16,6 +17,7 @@ use crate::{
     model::Model,
 };
 use fault::{Faults, Kind};
+use latency::Latency;
 use std::time::Duration;
 
 /// CMDRESP, request view: interrupt on completion.
@@ -75,6 +77,8 @@ pub struct Device {
     firmware: Firmware,
     /// Faults of the device; may be changed at any time.
     pub faults: Faults,
+    /// How long commands take; may be changed at any time.
+    pub latency: Latency,
     config: PciConfig,
     cmdresp: u32,
     addr_lo: u32,
@@ -93,6 +97,7 @@ impl Device {
             model,
             firmware,
             faults,
+            latency: Latency::NONE,
             config: PciConfig::new(model),
             cmdresp: RESPONSE,
             addr_lo: 0,
@@ -104,7 +109,7 @@ impl Device {
         }
     }
 
-    /// A power cycle: registers, configuration space and firmware start afresh. Faults stay.
+    /// A power cycle: registers, configuration space and firmware start afresh. Faults and latency stay.
     pub fn reset(&mut self) {
         self.firmware.reset();
         self.config = PciConfig::new(self.model);
@@ -254,10 +259,11 @@ impl Device {
         let effect = self.faults.apply(id);
         let status =
             (!effect.no_response).then(|| self.firmware.execute(id, addr, memory, effect.over));
+        let delay = effect.delay + self.latency.of(id, self.firmware.moved());
         let running = Running {
             response: RESPONSE | u32::from(status.unwrap_or(Status::SUCCESS).0),
             interrupt: value & REQUEST_IOC != 0 && !effect.lost_irq,
-            due: status.map(|_| now.saturating_add(effect.delay)),
+            due: status.map(|_| now.saturating_add(delay)),
         };
         self.running = Some(running);
         let record = Record {

@@ -156,6 +156,7 @@ pub struct Firmware {
     version: Version,
     encryption: Encryption,
     caches: Caches,
+    moved: u64,
     /// Who wants transcripts of launches.
     on_measured: Option<OnMeasured>,
     /// `None` in PSTATE.UNINIT.
@@ -175,6 +176,7 @@ impl Firmware {
             version: model.version,
             encryption: Encryption::default(),
             caches: Caches::new(Box::new(Unwatched)),
+            moved: 0,
             on_measured: None,
             session: None,
         }
@@ -233,6 +235,7 @@ impl Firmware {
         memory: &mut dyn GuestMemory,
         over: Override,
     ) -> Status {
+        self.moved = 0;
         if let Some(status) = over.status {
             return status;
         }
@@ -241,10 +244,21 @@ impl Firmware {
         let Some(command) = known else {
             return Status::INVALID_COMMAND;
         };
-        match self.run(command, addr & !self.c_bit(), memory, over.length) {
+        let tmr = self.session.as_ref().and_then(|session| session.tmr);
+        let mut memory = Protected::new(memory, tmr);
+        let done = self.run(command, addr & !self.c_bit(), &mut memory, over.length);
+        self.moved = memory.moved();
+        match done {
             Ok(()) => Status::SUCCESS,
             Err(status) => status,
         }
+    }
+
+    /// Bytes of RAM the last command has read and written, from which follows how long it would take on
+    /// hardware.
+    #[must_use]
+    pub fn moved(&self) -> u64 {
+        self.moved
     }
 
     fn run(
@@ -255,8 +269,6 @@ impl Firmware {
         length: Option<u32>,
     ) -> Done {
         let handler = command.handler.ok_or(Status::UNSUPPORTED)?;
-        let tmr = self.session.as_ref().and_then(|session| session.tmr);
-        let memory = &mut Protected { memory, tmr };
         let mut buffer = CommandBuffer::zeroed(command.len, self.c_bit());
         if matches!(command.buffer, Buffer::In | Buffer::InOut) {
             memory.read(addr, buffer.bytes_mut())?;

@@ -6,6 +6,7 @@ use clap::Parser;
 use psp_emu::{
     device::{
         fault::{Fault, Faults},
+        latency::Latency,
         Device,
     },
     firmware::{cores::CounterFile, Encryption, Firmware, OnMeasured},
@@ -58,6 +59,9 @@ struct Options {
     /// Write a line for each command to this file
     #[arg(long, value_name = "FILE")]
     trace: Option<PathBuf>,
+    /// How long commands take: none, hardware (about as long as on an early EPYC) or slow (ten times that)
+    #[arg(long, value_name = "PROFILE", default_value = "none")]
+    latency: Latency,
     /// Make something go wrong: all-ones, stuck-busy, no-response[:CMD[:COUNT]],
     /// lost-irq[:CMD[:COUNT]], late:MS[:CMD[:COUNT]], status:CODE[:CMD[:COUNT]],
     /// length:N[:CMD[:COUNT]]; may be given several times
@@ -130,7 +134,8 @@ fn run(options: Options) -> Result<(), RunError> {
     let version = firmware.version();
     let create = |path: PathBuf| named(path, |path| Trace::create(path, model, version));
     let trace = options.trace.map(create).transpose()?;
-    let device = Device::new(model, firmware, Faults::from(options.faults));
+    let mut device = Device::new(model, firmware, Faults::from(options.faults));
+    device.latency = options.latency;
     let (listener, file) = socket::bind(&options.socket)?;
     exit_on_signal(file).map_err(RunError::Signals)?;
     info!(

@@ -3,9 +3,12 @@
 
 mod common;
 
-use common::{id, A, COMMAND, RAM_LEN};
+use common::{
+    guests::guest_id::{ACTIVATE, DEACTIVATE, LAUNCH_START, LAUNCH_UPDATE_DATA},
+    id, A, COMMAND, RAM_LEN,
+};
 use psp_emu::{
-    device::{fault::Faults, Accesses, Device, Outcome},
+    device::{fault::Faults, latency::Latency, Accesses, Device, Outcome},
     firmware::{Chip, Firmware, Status, VecFlash},
     memory::{GuestMemory, VecMemory},
     model::{Model, MILAN, MODELS, NAPLES, TURIN},
@@ -307,6 +310,27 @@ fn fault_late_completes_when_its_time_has_come() {
     assert_eq!(machine.response(), READY);
     assert_eq!(machine.device.next_event(), None);
     assert!(!machine.device.tick(due).interrupt, "not twice");
+}
+
+#[test]
+fn commands_take_as_long_as_the_profile_says() {
+    let mut machine = Machine::new(&MILAN, &["late:7:DEACTIVATE"]);
+    machine.device.latency = Latency::HARDWARE;
+    let mut run = |id, buffer: &[u8]| {
+        machine.ram.write(COMMAND, buffer).unwrap();
+        machine.command(id, 0);
+        let due = machine.device.next_event().expect("not at once");
+        machine.device.tick(due);
+        (machine.response(), due - machine.now)
+    };
+    let us = Duration::from_micros;
+    assert_eq!(run(id::INIT, &[0; 20]), (READY, us(200_000)));
+    assert_eq!(run(id::DF_FLUSH, &[]), (READY, us(1_000)));
+    assert_eq!(run(LAUNCH_START, &[0; 36]), (READY, us(4_000)));
+    assert_eq!(run(ACTIVATE, &buffer![1u32, 100u32]), (READY, us(500)));
+    let update = buffer![1u64, A, 0x5000u32];
+    assert_eq!(run(LAUNCH_UPDATE_DATA, &update), (READY, us(100 + 5 * 480)));
+    assert_eq!(run(DEACTIVATE, &[1, 0, 0, 0]), (READY, us(100 + 7_000)));
 }
 
 #[test]

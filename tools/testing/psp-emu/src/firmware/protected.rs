@@ -1,21 +1,38 @@
 // SPDX-License-Identifier: GPL-2.0
-//! RAM as the commands see it while SEV-ES is on: the TMR is the firmware's own.
+//! RAM as a command sees it: without the TMR, which is the firmware's own while SEV-ES is on, and with every
+//! byte counted.
 
 use super::platform::Tmr;
 use crate::memory::{DmaError, GuestMemory};
+use std::cell::Cell;
 
-/// Memory without the TMR.
+/// Memory for the time of one command.
 pub(super) struct Protected<'a> {
-    pub(super) memory: &'a mut dyn GuestMemory,
-    pub(super) tmr: Option<Tmr>,
+    memory: &'a mut dyn GuestMemory,
+    tmr: Option<Tmr>,
+    moved: Cell<u64>,
 }
 
-impl Protected<'_> {
-    fn check(&self, addr: u64, len: usize) -> Result<(), DmaError> {
-        match self.tmr {
-            Some(tmr) if tmr.overlaps(addr, len as u64) => Err(DmaError { addr, len }),
-            _ => Ok(()),
+impl<'a> Protected<'a> {
+    pub(super) fn new(memory: &'a mut dyn GuestMemory, tmr: Option<Tmr>) -> Self {
+        Self {
+            memory,
+            tmr,
+            moved: Cell::new(0),
         }
+    }
+
+    /// Bytes read and written.
+    pub(super) fn moved(&self) -> u64 {
+        self.moved.get()
+    }
+
+    fn check(&self, addr: u64, len: usize) -> Result<(), DmaError> {
+        if self.tmr.is_some_and(|tmr| tmr.overlaps(addr, len as u64)) {
+            return Err(DmaError { addr, len });
+        }
+        self.moved.set(self.moved.get() + len as u64);
+        Ok(())
     }
 }
 
