@@ -89,6 +89,8 @@ def _vm_options(command):
     command.add_argument("--state", metavar="DIR", help="keep the PSP's state here (default: a new PSP for each run)")
     command.add_argument("--memory", choices=("aes", "plain"),
                          help="what SEV guests are launched from: encrypted in memory, or left readable (default: aes)")
+    command.add_argument("--latency", choices=("none", "hardware", "slow"),
+                         help="how long the emulated PSP's commands take (default: none)")
     command.add_argument("--transcripts", metavar="DIR", help="have the emulated PSP write here what guests were launched from")
     command.add_argument("--fault", action="append", default=[], metavar="SPEC", help="a fault for the emulated PSP to inject")
     command.add_argument("--trace", metavar="FILE", help="write the emulated PSP's trace here")

@@ -133,8 +133,9 @@ def _raw(terminal):
 def _psp_options(options):
     """Options that are the emulator's, and what it must see for them; under its own name, because its messages have that."""
     arguments, binds = [], []
-    if options.memory:
-        arguments += ["--memory", options.memory]
+    for option, value in (("--memory", options.memory), ("--latency", options.latency)):
+        if value:
+            arguments += [option, value]
     if options.transcripts:
         binds.append(_made("--transcripts", options.transcripts))
         arguments += ["--transcripts", binds[-1]]

@@ -151,6 +151,17 @@ def test_initialising_the_platform_executes_wbinvd_on_every_cpu(context):
         raise Failure(f"counters before {before} and after {after}")
 
 
+def test_a_slow_psp_is_waited_for(context):
+    """Slow means two seconds for INIT."""
+    share = sev_ioctl(context)
+    script = """
+        start=$(date +%s%N); modprobe ccp && modprobe kvm-amd; end=$(date +%s%N)
+        [ $((end - start)) -ge 2000000000 ] && echo slow
+        /mnt/share/sev-ioctl platform_status | cut -d' ' -f3-5"""
+    output = host(context, script, "--driver", "none", "--latency", "slow", "--share", share)
+    equal(output, "slow\nstatus ro OK\n", "how long INIT took, and the state after it")
+
+
 def test_polling_works_without_any_interrupt(context):
     share = sev_ioctl(context)
     script = """

@@ -36,6 +36,7 @@ def test_bad_command_lines_are_refused(context):
         ("run", "--share", "/no/such/directory", "true"): "/no/such/directory is not a directory",
         ("run", "--model", "8086", "true"): "8086",
         ("run", "--memory", "soup", "true"): "soup",
+        ("run", "--latency", "late", "true"): "late",
         ("run",): "no COMMAND given",
         ("run", "--role", "guest", "true"): "--role guest is not supported yet",
         ("run", "--seal", "no", "true"): "--seal is not supported yet",
