@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""User-space programs built by the tool root's cargo: the emulated PSP, the QEMU plugin, sevctl."""
+"""User-space programs built by the tool root's cargo: the emulated PSP, the QEMU plugin, sevctl, sev-launch."""
 
 import os
 import shutil
@@ -19,12 +19,13 @@ QUICKLY = {"OPENSSL_NO_VENDOR": "1", "CARGO_PROFILE_RELEASE_OPT_LEVEL": "0", "CA
 def psp_emu(root):
     """The emulated PSP's program; builds it when missing or out of date."""
     sources = (CHECKOUT / "rust", TESTING / "psp-emu")
-    return _built(root, "psp-emu", sources, "release/psp-emu", "the emulated PSP", lines=120)
+    return _built(root, "psp-emu", sources, "psp-emu", "the emulated PSP", lines=120) / "psp-emu"
 
 
 def sev_cpu(root):
     """The QEMU plugin."""
-    return _built(root, "sev-cpu", (TESTING / "sev-cpu",), "release/libsev_cpu.so", "the QEMU plugin", lines=5)
+    plugin = "libsev_cpu.so"
+    return _built(root, "sev-cpu", (TESTING / "sev-cpu",), plugin, "the QEMU plugin", lines=5) / plugin
 
 
 def sevctl(root):
@@ -38,6 +39,12 @@ def sevctl(root):
             shutil.rmtree(new / "target")
 
     return cache.entry("sevctl", digest(root.name, version, repr(QUICKLY)), "sevctl", build, SPACE_MIB)
+
+
+def sev_launch(root):
+    """A layer for the tool root with the sample sev-launch in /usr/local/bin."""
+    sources = (CHECKOUT / "samples/sev-launch",)
+    return _built(root, "sev-launch", sources, "sev-launch", "sev-launch", lines=150, into="usr/local/bin")
 
 
 def cargo_environment(target=None):
@@ -54,13 +61,15 @@ def cargo_environment(target=None):
     return {"CARGO_HOME": str(home), "CARGO_TARGET_DIR": str(target or build_root() / "target"), "CARGO_TERM_COLOR": "never"}
 
 
-def _built(root, package, sources, product, title, lines):
+def _built(root, package, sources, product, title, lines, into="."):
+    """A cache entry with the product of one of the workspace's packages in its directory `into`."""
     manifests = (CHECKOUT / "Cargo.toml", CHECKOUT / "Cargo.lock")
-    key = digest(root.name, digest_tree(*sources, *manifests))
+    key = digest(root.name, into, digest_tree(*sources, *manifests))
 
     def build(new):
         with progress.Step(package, f"Building {title}", lines) as step:
             step.run(root, ["cargo", "build", "--locked", "--release", "--package", package], env=cargo_environment())
-            shutil.copy(build_root() / "target" / product, new)
+            (new / into).mkdir(parents=True, exist_ok=True)
+            shutil.copy(build_root() / "target/release" / product, new / into)
 
-    return cache.entry(package, key, title, build, SPACE_MIB) / Path(product).name
+    return cache.entry(package, key, title, build, SPACE_MIB)

@@ -50,7 +50,7 @@ def run(options):
             binds.append((spec["state"], spec["state"], False))
         spec["psp"], psp_binds = _psp_options(options)
         binds += psp_binds
-    layers = [made[name] for name in ("modules", "sevctl") if name in made] + list(kernel.layers)
+    layers = [made[name] for name in ("modules", "sevctl", "sev-launch") if name in made] + list(kernel.layers)
     image = initramfs.build(root, kernel.modules_dir, drivers, options.command, stdin, terminal, options.share)
     with _in_memory(image) as initrd, _raw(terminal):
         spec["initrd"] = f"/proc/self/fd/{initrd}"
@@ -73,6 +73,7 @@ def prepare(root, kernel_name, programs_too=True, modules_too=True):
         made["psp-emu"] = programs.psp_emu(root)
         made["sev-cpu"] = programs.sev_cpu(root)
         made["sevctl"] = programs.sevctl(root)
+        made["sev-launch"] = programs.sev_launch(root)
 
     pool = ThreadPoolExecutor()
     try:

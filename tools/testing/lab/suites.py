@@ -37,6 +37,9 @@ TEST_SECONDS = 2400
 PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None)
 
+# What a kernel prints when something is wrong with it; "cut here" stands above every WARN.
+SPLATS = "BUG:|cut here|Oops:|UBSAN:|general protection|possible circular|suspicious RCU|inconsistent lock"
+
 # Every lab the tests have started, to be ended with the runner.
 _started = []
 
@@ -100,6 +103,11 @@ def contains(text, part, what):
     """Fail unless `part` is in `text`."""
     if part not in text:
         raise Failure(f"{what}: expected {part!r} in {text!r}")
+
+
+def watched(script):
+    """A shell script that in the end also looks for complaints of the kernel; status 99 if there are any."""
+    return f"{script}\nstatus=$?\ndmesg | grep -E '{SPLATS}' >&2 && exit 99\nexit $status"
 
 
 def run(root, names):

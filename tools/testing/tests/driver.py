@@ -10,15 +10,12 @@ from lab.clients import sev_ioctl
 from lab.paths import CHECKOUT
 from lab.processes import descendants, find
 from lab.run import WBINVD
-from lab.suites import Failure, contains, equal
+from lab.suites import Failure, contains, equal, watched
 
 # What the tests boot besides the Debian kernel; made before the first, which has no time for that.
 KERNELS = ("kunit", "debug")
 
 STORY = CHECKOUT / "tools/testing/story"
-
-# What a kernel prints when something is wrong with it; "cut here" stands above every WARN.
-SPLATS = "BUG:|cut here|Oops:|UBSAN:|general protection|possible circular|suspicious RCU|inconsistent lock"
 
 
 def host(context, script, *options, kernel="kunit", status=0):
@@ -26,8 +23,7 @@ def host(context, script, *options, kernel="kunit", status=0):
 
     The small kernel boots in half the time; what administrators see is tested on Debian's.
     """
-    script = f"{script}\nstatus=$?\ndmesg | grep -E '{SPLATS}' >&2 && exit 99\nexit $status"
-    result = context.lab("run", "--kernel", kernel, *options, "--", "sh", "-c", script)
+    result = context.lab("run", "--kernel", kernel, *options, "--", "sh", "-c", watched(script))
     if result.returncode != status:
         raise Failure(f"status {result.returncode}\n{result.stdout.decode()}\n{result.stderr.decode()}")
     return result.stdout.decode()
