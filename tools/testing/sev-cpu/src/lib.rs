@@ -4,7 +4,7 @@
 //!
 //! `-plugin libsev_cpu.so,role=host,model=milan,wbinvd=FILE`. TCG has neither instruction answer for SEV, so each of
 //! them is recognised by its bytes when a block is translated; before it is executed the answer goes into the registers
-//! and execution continues behind it. Both instructions are two bytes long. WBINVD and WBNOINVD are recognised in the
+//! and execution continues behind it. Both instructions are two bytes long. WBINVD is recognised in the
 //! same way, and counted in FILE when there is one.
 //!
 //! `answers` holds what is answered, `wbinvd` counts, `qemu` speaks to QEMU.
@@ -37,7 +37,7 @@ static COUNTERS: OnceLock<Counters> = OnceLock::new();
 enum Watched {
     Cpuid,
     Rdmsr,
-    /// WBINVD or WBNOINVD.
+    /// WBINVD. Not WBNOINVD, which leaves what it writes back in the caches: hardware does not take it for one.
     Wbinvd,
 }
 
@@ -47,7 +47,7 @@ impl Watched {
         match bytes {
             [0x0f, 0xa2, ..] => Some(Self::Cpuid),
             [0x0f, 0x32, ..] => Some(Self::Rdmsr),
-            [0x0f, 0x09, ..] | [0xf3, 0x0f, 0x09, ..] => Some(Self::Wbinvd),
+            [0x0f, 0x09, ..] => Some(Self::Wbinvd),
             _ => None,
         }
     }
@@ -229,7 +229,7 @@ mod tests {
             (&[0x0f, 0xa2][..], Some(Watched::Cpuid)),
             (&[0x0f, 0x32], Some(Watched::Rdmsr)),
             (&[0x0f, 0x09], Some(Watched::Wbinvd)),
-            (&[0xf3, 0x0f, 0x09], Some(Watched::Wbinvd)),
+            (&[0xf3, 0x0f, 0x09], None), // WBNOINVD
             (&[0x0f, 0x08], None), // INVD writes nothing back
             (&[0xf3, 0x0f], None),
             (&[0x0f], None),

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-//! How often each CPU has executed WBINVD or WBNOINVD, in a file that the emulated PSP reads: real firmware knows
+//! How often each CPU has executed WBINVD, in a file that the emulated PSP reads: real firmware knows
 //! whether every core has written its caches back since a guest was deactivated (AMD 55766, DF_FLUSH).
 //!
 //! The file holds a little-endian `u64` per CPU.
