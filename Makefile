@@ -11,7 +11,7 @@ export KDIR DEBIAN_MIRROR
 .DEFAULT_GOAL := help
 
 help:
-	@echo 'make run        the driver on a stock Debian kernel, answering sevctl (10 minutes the first time)'
+	@echo 'make run        the driver on a stock Debian kernel, and guests with encrypted memory (10 minutes the first time)'
 	@echo 'make test       every test (half an hour the first time); TESTS="lab kunit" for some of them'
 	@echo 'make kunit      the KUnit suites alone, with their output'
 	@echo 'make modules    build the kernel modules, print where they are'

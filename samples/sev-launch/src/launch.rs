@@ -147,7 +147,7 @@ pub(crate) fn peek(guest: &Guest) -> Result<()> {
     let seen = guest.memory.read(DISK_KEY_GPA, DISK_KEY_LEN)?;
     say::host(
         "looks for the disk key",
-        &format!("finds {}", say::bytes(&seen)),
+        &format!("sees {}", say::bytes(&seen)),
     );
     match guest.decrypt(DISK_KEY_GPA, seen.len()) {
         Ok(_) if policy & policy::NODBG != 0 => {

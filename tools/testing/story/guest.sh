@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# The story of `make run`, as it happens inside the VM: guest.sh first|second. /mnt/share is the story's directory,
-# /mnt/share/psp the emulated chip's.
+# The story of `make run`, as it happens inside the VMs: guest.sh first|second|other. /mnt/share is the story's directory,
+# /mnt/share/psp the emulated chip's, /mnt/share/other that of the other host's.
 set -eu
 
 here=$(dirname "$0")
@@ -11,13 +11,20 @@ cd /mnt/share
 say() { printf '\n== %s\n' "$*"; }
 field() { printf '   %-22s %s\n' "$1" "$2"; }
 
+# Runs a command and keeps what it prints in a file; shows it if the command fails.
+quietly() {
+	log=$1
+	shift
+	"$@" >"$log" 2>&1 || {
+		cat "$log"
+		return 1
+	}
+}
+
 # Shows `sevctl`'s tree of who signed whom, with shortened key ids and without colours; fails if a signature is bad.
 verify() {
 	python3 "$here/export-chain.py" "$psp/certs/cek.cert" "$1"
-	sevctl verify --sev "$1" --ca "$psp/certs/ask_ark.cert" >verify.log 2>&1 || {
-		cat verify.log
-		return 1
-	}
+	quietly verify.log sevctl verify --sev "$1" --ca "$psp/certs/ask_ark.cert"
 	sed -n -e 's/\x1b\[[0-9;]*m//g' -e 's/\([0-9a-f]\{16\}\)[0-9a-f]\{16,\}/\1.../' -e '/ = /d' -e '/./s/^/   /p' verify.log
 	field "sevctl verify" "every signature is good"
 }
@@ -61,9 +68,28 @@ second)
 		echo "The certificates changed over the reboot." >&2
 		exit 1
 	fi
+	say "A guest with encrypted memory; its owner trusts AMD's keys, and not this host"
+	sev-launch launch --certs $psp/certs
+	say "The same with sevctl as the owner's tool, and with encrypted registers (SEV-ES)"
+	quietly launch.log sev-launch launch --certs $psp/certs --owner sevctl --policy 7
+	grep -E 'sevctl|UPDATE_VMSA|FINISH' launch.log
+	say "The host changes one bit of the image"
+	if sev-launch launch --certs $psp/certs --cheat image >launch.log 2>&1; then
+		echo "Nobody noticed." >&2
+		exit 1
+	fi
+	sed -n 's/^sev-launch: /   /p' launch.log
+	say "A guest moves to another host; its policy demands a platform of AMD's, and allows debugging"
+	quietly send.log sev-launch send --certs $psp/certs --policy 0x20 --exchange exchange --patience 300
+	sed -n -e '/opens a session/p' -e '/encrypts the disk key/p' -e '/SEND_START/,$p' send.log
+	;;
+other)
+	say "The other host: another VM, another chip"
+	field "sevctl show identifier" "$(sevctl show identifier | cut -c1-32)..."
+	sev-launch receive --certs other/certs --exchange exchange --patience 300
 	;;
 *)
-	echo "usage: $0 first|second" >&2
+	echo "usage: $0 first|second|other" >&2
 	exit 2
 	;;
 esac

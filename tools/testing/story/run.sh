@@ -1,24 +1,42 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# `make run`: the emulated PSP, our driver on the stock Debian kernel, and sevctl, over two boots of one VM.
+# `make run`: emulated PSPs, our driver on the stock Debian kernel, sevctl, and guests with encrypted memory; two boots of
+# one VM, and another that a guest moves to.
 set -eu
 
 here=$(cd "$(dirname "$0")" && pwd)
 lab=$here/../../lab
 dir=$(mktemp -d)
-trap 'rm -rf "$dir"' EXIT
+other=
+trap '[ -z "$other" ] || kill "$other" || :; wait; rm -rf "$dir"' EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM HUP
 
-mkdir "$dir/psp"
+mkdir "$dir/psp" "$dir/other" "$dir/exchange"
 cp "$here/guest.sh" "$here/export-chain.py" "$dir"
-for boot in first second; do
-	"$lab" run --role host --driver rust --state "$dir/psp" --share "$dir" -- /mnt/share/guest.sh $boot
-done
+"$lab" run --role host --driver rust --state "$dir/psp" --share "$dir" -- /mnt/share/guest.sh first
+# It is up by the time a guest comes.
+"$lab" run --role host --driver rust --state "$dir/other" --share "$dir" -- /mnt/share/guest.sh other \
+	>"$dir/other.log" 2>&1 </dev/null &
+other=$!
+"$lab" run --role host --driver rust --state "$dir/psp" --share "$dir" -- /mnt/share/guest.sh second
+wait "$other" || {
+	cat "$dir/other.log"
+	exit 1
+}
+other=
+cat "$dir/other.log"
+
+sent=$(sed -n 's/.* encrypts the disk key *//p' "$dir/send.log")
+received=$(sed -n 's/.* DBG_DECRYPT *//p' "$dir/other.log")
+if [ "$sent" != "$received" ]; then
+	echo "The disk key that arrived is not the one that was sent." >&2
+	exit 1
+fi
 
 cat <<'EOF'
 
 Try next:
-   tools/lab shell --role host        look around in that VM yourself (dmesg, sevctl, /dev/sev)
+   tools/lab shell --role host        look around in that VM yourself (dmesg, sevctl, sev-launch, /dev/sev)
    make test                          prove that it does what upstream's driver does
 EOF

@@ -33,7 +33,8 @@ def test_the_story_of_make_run(context):
     story = subprocess.run([STORY / "run.sh"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                            stderr=subprocess.STDOUT, text=True)
     equal(story.returncode, 0, story.stdout)
-    for part in ("updates/ccp.ko", "in Rust", "self-owned", "every signature is good", "the same as before the reboot"):
+    for part in ("updates/ccp.ko", "in Rust", "self-owned", "every signature is good", "the same as before the reboot",
+                 "checks the report", "equal to the byte", "the owner keeps the secret", "state SENT", "RECEIVE_FINISH "):
         contains(story.stdout, part, "the story")
 
 
