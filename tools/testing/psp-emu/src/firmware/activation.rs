@@ -48,8 +48,12 @@ const MAX_APIC_IDS: u32 = 256;
 /// COPY works on whole pages of this length in bytes.
 const PAGE: u64 = 4096;
 
-/// Gives `guest` an ASID: at once in use when the guest is running, otherwise from when it is.
+/// Gives `guest` an ASID: at once in use when the guest is running, otherwise from when it is. A guest that
+/// has been sent away gets none.
 fn bind(asids: &mut Asids, guest: &mut Guest, asid: u32) -> Done {
+    if matches!(guest.phase, Phase::Sent) {
+        return Err(Status::INVALID_GUEST_STATE);
+    }
     asids.allocate(asid, guest.policy)?;
     if matches!(guest.phase, Phase::Running | Phase::SendUpdate { .. }) {
         asids.start(asid);
@@ -63,15 +67,6 @@ impl Session {
     fn guest_and_asids(&mut self, handle: u32) -> Result<(&mut Guest, &mut Asids), Status> {
         self.guest(handle)?;
         Ok((self.guests.get_mut(handle)?, &mut self.asids))
-    }
-
-    /// A guest that is not sent away, and the ASIDs.
-    fn guest_to_bind(&mut self, handle: u32) -> Result<(&mut Guest, &mut Asids), Status> {
-        let (guest, asids) = self.guest_and_asids(handle)?;
-        match guest.phase {
-            Phase::Sent => Err(Status::INVALID_GUEST_STATE),
-            _ => Ok((guest, asids)),
-        }
     }
 
     /// The guest has become RUNNING: its ASID, if it has one, is in use from now on.
@@ -90,11 +85,13 @@ pub(super) fn activate(
     buffer: &mut CommandBuffer,
     _: &mut dyn GuestMemory,
 ) -> Done {
-    let (guest, asids) = fw.session_mut()?.guest_to_bind(buffer.u32(HANDLE))?;
+    let (guest, asids) = fw.session_mut()?.guest_and_asids(buffer.u32(HANDLE))?;
+    let asid = buffer.u32(activate_at::ASID);
+    asids.is_free(asid)?;
     if guest.asid.is_some() {
         return Err(Status::ACTIVE);
     }
-    bind(asids, guest, buffer.u32(activate_at::ASID))
+    bind(asids, guest, asid)
 }
 
 /// ACTIVATE_EX (0x025): as ACTIVATE, on the core complexes of some APIC ids; more can be added later.
@@ -110,7 +107,7 @@ pub(super) fn activate_ex(
     if buffer.u32(at::LENGTH) != at::LEN {
         return Err(Status::INVALID_PARAM);
     }
-    let (guest, asids) = session.guest_to_bind(buffer.u32(at::HANDLE))?;
+    let (guest, asids) = session.guest_and_asids(buffer.u32(at::HANDLE))?;
     let count = buffer.u32(at::NUMIDS);
     if count == 0 || count > MAX_APIC_IDS {
         return Err(Status::INVALID_PARAM);
@@ -120,6 +117,7 @@ pub(super) fn activate_ex(
     let asid = buffer.u32(at::ASID);
     match guest.asid {
         None => bind(asids, guest, asid),
+        Some(_) if matches!(guest.phase, Phase::Sent) => Err(Status::INVALID_GUEST_STATE),
         Some(own) if own == asid => Ok(()),
         Some(_) => Err(Status::ACTIVE),
     }

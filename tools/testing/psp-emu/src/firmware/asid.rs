@@ -43,6 +43,16 @@ impl Asids {
             .ok_or(Status::INVALID_ASID)
     }
 
+    /// # Errors
+    ///
+    /// INVALID_ASID when there is none of this number; ASID_OWNED when a guest has it.
+    pub(super) fn is_free(&mut self, asid: u32) -> Done {
+        match self.state(asid)? {
+            State::Allocated | State::InUse => Err(Status::ASID_OWNED),
+            State::Dirty | State::Clean => Ok(()),
+        }
+    }
+
     /// Gives an ASID to a guest with this policy.
     ///
     /// # Errors
@@ -50,12 +60,11 @@ impl Asids {
     /// INVALID_ASID when there is none of this number, or not for guests with (or without) SEV-ES;
     /// ASID_OWNED when another guest has it; DFFLUSH_REQUIRED.
     pub(super) fn allocate(&mut self, asid: u32, policy: Policy) -> Done {
+        self.is_free(asid)?;
         let first_sev = self.first_sev;
         let state = self.state(asid)?;
-        match state {
-            State::Allocated | State::InUse => return Err(Status::ASID_OWNED),
-            State::Dirty => return Err(Status::DFFLUSH_REQUIRED),
-            State::Clean => {}
+        if *state == State::Dirty {
+            return Err(Status::DFFLUSH_REQUIRED);
         }
         if policy.has(Policy::ES) != (asid < first_sev) {
             return Err(Status::INVALID_ASID);

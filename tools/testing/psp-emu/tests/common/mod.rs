@@ -4,6 +4,7 @@
 #![allow(unreachable_pub, reason = "shared by several test programs")]
 
 pub mod guests;
+pub mod states;
 pub mod owner;
 
 use psp_emu::{
