@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test program uses another part")]
 #![allow(unreachable_pub, reason = "shared by several test programs")]
 
+pub mod certs;
 pub mod guests;
 pub mod states;
 pub mod owner;
