@@ -66,6 +66,12 @@ def entry(kind, key, what, build, space_mib=0):
     return path
 
 
+def find(kind, key):
+    """The directory of entry `key` of `kind`, or None when nobody has made it."""
+    path = cache_root() / kind / key
+    return path if _use(path) else None
+
+
 def remove(path):
     """Remove a file or directory tree, whatever its permissions."""
     path = Path(path)

@@ -16,7 +16,7 @@ def results(context):
     """Each test cargo runs is one."""
     # Ignored is only what needs the kernel's headers, and here they are.
     command = ["cargo", "test", "--locked", "--workspace", "--no-fail-fast", "--", "--include-ignored"]
-    environment = {**programs.cargo_environment(), "KERNEL_HEADERS": f"{toolroot.linux_source()}/include"}
+    environment = {**programs.checks_environment(context.root), "KERNEL_HEADERS": f"{toolroot.linux_source()}/include"}
     process = sandbox.Sandbox(context.root, command, env=environment, stdin=subprocess.DEVNULL,
                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     lines, where = [], ""
@@ -34,4 +34,6 @@ def results(context):
     except BaseException:
         process.kill()
         raise
+    if status == 0:
+        programs.keep_dependencies(context.root)
     yield Result("cargo test as a whole", status == 0, "".join(lines[-60:]))

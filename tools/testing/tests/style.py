@@ -42,7 +42,7 @@ def test_rust_is_formatted(context):
 
 def test_clippy_is_content(context):
     run(context, "cargo", "clippy", "--locked", "--workspace", "--all-targets", "--", "-D", "warnings",
-        env=programs.cargo_environment())
+        env=programs.checks_environment(context.root))
 
 
 def test_clippy_is_content_with_the_kernels_flags(context):
