@@ -45,7 +45,7 @@ impl Machine {
         for (offset, value) in [
             (registers.addr_lo, COMMAND as u32),
             (registers.addr_hi, 0),
-            (registers.cmdresp, id << 16 | 1),
+            (registers.cmdresp, (id << 16) | 1),
         ] {
             let value = value.to_le_bytes();
             self.device
