@@ -3,33 +3,40 @@
 
 A suite is a module in tools/testing/tests. Either its functions named test_* are its tests, each called with a
 `Context` and failing by an exception; or it has a function `results(context)` that yields `Result`s, for tools that
-count their tests themselves. A suite's KERNELS are made before its first test. Tests of one suite run two at a time
-unless the function has the attribute `alone`.
+count their tests themselves. A suite's KERNELS are made before its first test.
+
+The tests of all suites run side by side, those first that took longest the last time. A function with the attribute
+`waits` spends its time waiting and runs beside the others; one with the attribute `alone` runs after all others.
 """
 
 import ctypes
+import dataclasses
+import functools
 import importlib.util
+import json
+import math
 import os
 import shutil
 import signal
 import subprocess
 import tempfile
+import threading
 import time
 import traceback
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 
 from . import kernels, sandbox
 from .errors import EXIT_USAGE, LabError
-from .paths import CHECKOUT
+from .paths import CHECKOUT, cache_root
 
 TESTS = CHECKOUT / "tools/testing/tests"
 
-# Suites in the order they run: cheap ones first, so that a mistake is seen early.
-ORDER = ("style", "cargo", "cache", "kunit", "refusal", "lab", "shell", "ending")
-
-WORKERS = 2
+# One more than there are processors: a VM that waits for its PSP leaves room for another.
+WORKERS = (os.cpu_count() or 1) + 1
+WAITERS = 1
 
 # TIMEOUT: the first test that wants the KUnit or the debug kernel builds it, half an hour on a busy machine.
 TEST_SECONDS = 2400
@@ -110,71 +117,99 @@ def watched(script):
     return f"{script}\nstatus=$?\ndmesg | grep -E '{SPLATS}' >&2 && exit 99\nexit $status"
 
 
+@dataclass
+class Job:
+    """What a worker does in one go: one test, or a suite that counts for itself."""
+
+    name: str
+    # Yields results.
+    results: Callable
+    waits: bool = False
+    alone: bool = False
+
+
 def run(root, names):
     """Run suites; the exit status."""
     known = {path.stem: path for path in TESTS.glob("*.py")}
     unknown = set(names) - set(known)
     if unknown:
         raise LabError(f"no suite {', '.join(sorted(unknown))}; there are {', '.join(sorted(known))}", status=EXIT_USAGE)
-    wanted = names or sorted(known, key=lambda name: (ORDER.index(name) if name in ORDER else len(ORDER), name))
-    passed = failed = 0
-    for name in wanted:
-        print(f"== {name}", flush=True)
-        for result in _suite_results(root, name, known[name]):
-            _show(name, result)
-            passed += result.passed
-            failed += not result.passed
-    print(f"{passed} passed, {failed} failed", flush=True)
-    return 1 if failed else 0
-
-
-def _show(suite, result):
-    took = f" ({result.seconds:.1f} s)" if result.seconds >= 0.05 else ""
-    print(f"{'ok  ' if result.passed else 'FAIL'} {suite}: {result.name}{took}", flush=True)
-    if not result.passed:
-        print("\n".join("     " + line for line in result.detail.splitlines()), flush=True)
-
-
-def _suite_results(root, name, path):
-    directory = tempfile.mkdtemp(prefix=f"lab-test-{name}-")
+    directory = tempfile.mkdtemp(prefix="lab-test-")
+    report = Report()
     try:
-        module = _load(name, path)
-        for kernel in getattr(module, "KERNELS", ()):
-            kernels.get(root, kernel)
-        if hasattr(module, "results"):
-            yield from module.results(Context(root, directory))
-        else:
-            yield from _run_functions(module, root, directory)
-    except Exception:  # a suite that cannot run is one failed test, and the others still run
-        yield Result("the suite itself", False, traceback.format_exc())
+        jobs = [job for name in names or sorted(known) for job in _jobs(root, name, known[name], directory)]
+        _run_jobs(jobs, report)
     finally:
         shutil.rmtree(directory, ignore_errors=True)
+    print(f"{report.passed} passed, {report.failed} failed", flush=True)
+    return 1 if report.failed else 0
 
 
-def _load(name, path):
-    spec = importlib.util.spec_from_file_location(f"tests_{name}", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+class Report:
+    """Prints results as they come, counts them, and remembers how long each job took."""
+
+    def __init__(self):
+        self.passed = self.failed = 0
+        self._lock = threading.Lock()
+        self._file = cache_root() / "test-seconds.json"
+        try:
+            self._seconds = json.loads(self._file.read_text())
+        except (OSError, ValueError):
+            self._seconds = {}
+
+    def run(self, job):
+        """Run a job."""
+        start = time.monotonic()
+        for result in job.results():
+            self._show(result)
+        with self._lock:
+            self._seconds[job.name] = round(time.monotonic() - start, 1)
+            new = self._file.with_suffix(f".{os.getpid()}")
+            new.write_text(json.dumps(self._seconds))
+            new.rename(self._file)
+
+    def longest_first(self, jobs):
+        """The jobs in the order to be started; those never seen come first."""
+        return sorted(jobs, key=lambda job: -self._seconds.get(job.name, math.inf))
+
+    def _show(self, result):
+        took = f" ({result.seconds:.1f} s)" if result.seconds >= 0.05 else ""
+        lines = [f"{'ok  ' if result.passed else 'FAIL'} {result.name}{took}"]
+        if not result.passed:
+            lines += result.detail.splitlines()
+        with self._lock:
+            print("\n     ".join(lines), flush=True)
+            self.passed += result.passed
+            self.failed += not result.passed
 
 
-def _run_functions(module, root, directory):
-    functions = [function for name, function in vars(module).items() if name.startswith("test_")]
-    together = [function for function in functions if not getattr(function, "alone", False)]
-    alone = [function for function in functions if getattr(function, "alone", False)]
-    pool = ThreadPoolExecutor(WORKERS)
+def _jobs(root, suite, path, directory):
+    """The jobs of a suite."""
+    own = os.path.join(directory, suite)
+    os.mkdir(own)
     try:
-        yield from pool.map(lambda function: _run_function(function, root, directory), together)
-    finally:
-        for process in _started:
-            if process.poll() is None:
-                process.kill()
-        pool.shutdown(cancel_futures=True)
-    for function in alone:
-        yield _run_function(function, root, directory)
+        module = _load(suite, path)
+        for kernel in getattr(module, "KERNELS", ()):
+            kernels.get(root, kernel)
+    except Exception:  # a suite that cannot run is one failed test, and the others still run
+        failure = Result(f"{suite}: the suite itself", False, traceback.format_exc())
+        return [Job(suite, lambda: [failure])]
+    if hasattr(module, "results"):
+        return [Job(suite, lambda: _suite_results(module, suite, Context(root, own)))]
+    functions = [function for name, function in vars(module).items() if name.startswith("test_")]
+    return [Job(f"{suite}: {function.__name__}", functools.partial(_function_results, suite, function, root, own),
+                getattr(function, "waits", False), getattr(function, "alone", False)) for function in functions]
 
 
-def _run_function(function, root, directory):
+def _suite_results(module, suite, context):
+    try:
+        for result in module.results(context):
+            yield dataclasses.replace(result, name=f"{suite}: {result.name}")
+    except Exception:
+        yield Result(f"{suite}: the suite itself", False, traceback.format_exc())
+
+
+def _function_results(suite, function, root, directory):
     name = function.__name__.removeprefix("test_").replace("_", " ")
     own = os.path.join(directory, function.__name__)
     os.mkdir(own)
@@ -186,4 +221,28 @@ def _run_function(function, root, directory):
         detail = str(failure)
     except Exception:
         detail = traceback.format_exc()
-    return Result(name, not detail, detail, time.monotonic() - start)
+    return [Result(f"{suite}: {name}", not detail, detail, time.monotonic() - start)]
+
+
+def _load(name, path):
+    spec = importlib.util.spec_from_file_location(f"tests_{name}", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def _run_jobs(jobs, report):
+    pools = ThreadPoolExecutor(WORKERS), ThreadPoolExecutor(WAITERS)
+    try:
+        running = [pools[job.waits].submit(report.run, job) for job in report.longest_first(jobs) if not job.alone]
+        for future in as_completed(running):
+            future.result()
+    finally:
+        for process in _started:
+            if process.poll() is None:
+                process.kill()
+        for pool in pools:
+            pool.shutdown(cancel_futures=True)
+    for job in jobs:
+        if job.alone:
+            report.run(job)

@@ -48,9 +48,8 @@ def results(context):
     run = context.lab("run", "--kernel", "kunit", "--append", "kunit.enable=1 kunit.autorun=1", "--", "dmesg")
     log = run.stdout.decode(errors="replace")
     lines = list(ktap_lines(log))
-    for line in lines:
-        if re.match(r"\s*(KTAP|#|1\.\.|ok|not ok)", line):
-            print(f"     {line}")
+    shown = [line for line in lines if re.match(r"\s*(KTAP|#|1\.\.|ok|not ok)", line)]
+    print("\n".join(f"     {line}" for line in shown), flush=True)
     found = 0
     for suite, case, passed, said in cases(lines):
         found += 1
