@@ -230,7 +230,7 @@ mod tests {
             (&[0x0f, 0x32], Some(Watched::Rdmsr)),
             (&[0x0f, 0x09], Some(Watched::Wbinvd)),
             (&[0xf3, 0x0f, 0x09], None), // WBNOINVD
-            (&[0x0f, 0x08], None), // INVD writes nothing back
+            (&[0x0f, 0x08], None),       // INVD writes nothing back
             (&[0xf3, 0x0f], None),
             (&[0x0f], None),
             (&[], None),

@@ -5,8 +5,8 @@
 
 pub mod certs;
 pub mod guests;
-pub mod states;
 pub mod owner;
+pub mod states;
 
 use psp_emu::{
     firmware::{Chip, Firmware, Flash, Override, Status, VecFlash},
