@@ -103,10 +103,21 @@ impl Owner {
 impl Keys {
     /// Seals a packet. `code` is 1 for a secret, whose measurement goes with it, 2 for data, 3 for a VMSA.
     pub fn seal(&self, code: u8, measurement: &[u8], plaintext: &[u8]) -> Packet {
-        let iv: [u8; 16] = random();
+        self.seal_flagged(0, code, measurement, plaintext)
+    }
+
+    /// As [`Keys::seal`], with flags in the header; 1 is for compressed data.
+    pub fn seal_flagged(
+        &self,
+        flags: u32,
+        code: u8,
+        measurement: &[u8],
+        plaintext: &[u8],
+    ) -> Packet {
+        let (flags, iv): (_, [u8; 16]) = (flags.to_le_bytes(), random());
         let data = ctr(&self.tek, &iv, plaintext);
-        let mac = self.packet_mac(code, measurement, &[0; 4], &iv, &data);
-        let header = [&[0; 4][..], &iv, &mac].concat();
+        let mac = self.packet_mac(code, measurement, &flags, &iv, &data);
+        let header = [&flags[..], &iv, &mac].concat();
         Packet {
             header: header.try_into().unwrap(),
             data,
