@@ -8,10 +8,13 @@ use super::{
     policy::Policy,
     private::{in_chunks, is_aligned},
     transcript::{Hex, Measured, RegionKind},
-    transport::Transport,
+    transport::{self, Transport},
     vmsa, Done, Firmware, Status,
 };
-use crate::{crypto::transport::Context, memory::GuestMemory};
+use crate::{
+    crypto::transport::{Context, LEN as HEADER_LEN},
+    memory::GuestMemory,
+};
 use sha2::{Digest, Sha256};
 
 /// Offset in the command buffers of all commands here.
@@ -148,6 +151,10 @@ pub(super) fn launch_secret(
 ) -> Done {
     let guest = fw.session_mut()?.guest_mut(buffer.u32(HANDLE))?;
     let transport = Transport::parse(buffer)?;
+    // The commands of migration take a longer header, this one does not.
+    if buffer.len(transport::at::HDR_LEN) != HEADER_LEN {
+        return Err(Status::INVALID_LEN);
+    }
     let Phase::LaunchSecret {
         channel,
         measurement,
