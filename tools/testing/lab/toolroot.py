@@ -6,7 +6,7 @@ import os
 from . import cache, machine, progress, sandbox
 from .paths import LAB, digest, read_versions
 
-# What the tool root holds besides the kernel's own packages (toolroot-hook.sh).
+# What the tool root holds besides the kernel's own packages (toolroot-kernel.sh).
 PACKAGES = (
     # kernel builds
     "gcc", "libc6-dev", "make", "bc", "bison", "flex", "libelf-dev", "libssl-dev", "pahole", "kmod", "cpio", "rsync",
@@ -24,16 +24,20 @@ LEFT_OUT = ("/usr/share/doc/*", "/usr/share/man/*", "/usr/share/info/*", "/usr/s
 # The versions the tool root depends on.
 VERSIONS = ("SUITE", "BACKPORTS", "LINUX_SERIES", "LINUX_VERSION", "LINUX_RELEASE", "RUSTC")
 
+# mmdebstrap's hooks: before the first package, and after the last, for the kernel.
 HOOKS = ("toolroot-setup.sh", "toolroot-kernel.sh")
 
 SPACE_MIB = 6000
 
 
 def get():
-    """The tool root's directory; makes it when missing."""
-    versions = {name: read_versions()[name] for name in VERSIONS}
-    key = digest(repr(versions), repr(PACKAGES), repr(LEFT_OUT), *((LAB / hook).read_bytes() for hook in HOOKS))
-    return cache.entry("toolroot", key, "the tool root", lambda new: _build(new, versions), SPACE_MIB)
+    """The tool root's directory; makes it when missing.
+
+    With KDIR set it needs no kernel, which the archive may not have any more; one that has it will do as well.
+    """
+    if not os.environ.get("KDIR"):
+        return _entry(HOOKS)
+    return cache.find("toolroot", _key(HOOKS)) or _entry(HOOKS[:1])
 
 
 def linux_release(root):
@@ -42,8 +46,9 @@ def linux_release(root):
 
 
 def linux_source():
-    """The unpacked source of that kernel, as a path inside the tool root."""
-    return f"/usr/src/linux-source-{read_versions()['LINUX_SERIES']}"
+    """The kernel's source, as a path inside the tool root: the user's own, or that of the distribution's kernel."""
+    own = os.environ.get("KDIR")
+    return os.path.realpath(own) if own else f"/usr/src/linux-source-{read_versions()['LINUX_SERIES']}"
 
 
 # Packages installed into a layer of their own, and nothing else left in it.
@@ -66,7 +71,19 @@ def packages_layer(root, name, packages):
     return cache.entry(f"layer-{name}", digest(root.name, repr(packages), INSTALL), name, build, 1500) / "files"
 
 
-def _build(new, versions):
+def _key(hooks):
+    return digest(repr(_versions()), repr(PACKAGES), repr(LEFT_OUT), *((LAB / hook).read_bytes() for hook in hooks))
+
+
+def _entry(hooks):
+    return cache.entry("toolroot", _key(hooks), "the tool root", lambda new: _build(new, _versions(), hooks), SPACE_MIB)
+
+
+def _versions():
+    return {name: read_versions()[name] for name in VERSIONS}
+
+
+def _build(new, versions, hooks):
     machine.require("mmdebstrap", "mmdebstrap")
     mirror = machine.debian_mirror()
     with progress.Step("toolroot", "Making the tool root", lines=1500) as step:
@@ -76,8 +93,8 @@ def _build(new, versions):
                    *(f"--aptopt={option}" for option in machine.apt_network_options()),
                    *(f"--dpkgopt=path-exclude={pattern.format(**versions)}" for pattern in LEFT_OUT),
                    f"--include={','.join(PACKAGES)}",
-                   f"--setup-hook={LAB / HOOKS[0]}",
-                   f"--customize-hook={LAB / HOOKS[1]}",
+                   f"--setup-hook={LAB / hooks[0]}",
+                   *(f"--customize-hook={LAB / hook}" for hook in hooks[1:]),
                    versions["SUITE"], str(new), *([mirror] if mirror else [])]
         step.run(None, command, env={**os.environ, **versions})
         rustc = sandbox.output(new, ["rustc", "--version"]).split()[1]

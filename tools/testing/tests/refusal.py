@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0
 """What the lab refuses, and how it fails: options, PSP state, kernel trees, network, cache."""
 
+import contextlib
 import os
 import signal
 import socket
+from pathlib import Path
 
 from lab.processes import assert_gone, descendants, find
 from lab.suites import contains, equal
@@ -101,9 +103,30 @@ def test_without_a_network_the_lab_says_so(context):
     equal(tool_roots(context), [], "tool roots")
 
 
+@contextlib.contextmanager
+def silent_mirror():
+    """A mirror that takes connections and never answers; and its URL."""
+    with socket.create_server(("127.0.0.1", 0)) as mirror:
+        yield mirror, f"http://127.0.0.1:{mirror.getsockname()[1]}/debian"
+
+
+def test_a_kernel_tree_needs_none_from_the_archive(context):
+    """An archive drops its kernels one day. Without KDIR the tool root is made with a kernel, with KDIR without."""
+    for kdir, wanted in ({}, True), ({"KDIR": "/some/linux"}, False):
+        with silent_mirror() as (mirror, url):
+            process = context.start(*PLAIN, "true", env={**elsewhere(context, url), **kdir})
+            connection, _ = mirror.accept()
+            debstrap = find(descendants(process.pid), "mmdebstrap")
+            arguments = Path(f"/proc/{debstrap}/cmdline").read_text()
+            process.terminate()
+            process.communicate(timeout=30)
+            connection.close()
+        contains(arguments, "toolroot-setup.sh", "mmdebstrap's arguments")
+        equal("toolroot-kernel.sh" in arguments, wanted, f"the kernel with {kdir}")
+
+
 def test_setting_up_can_be_interrupted(context):
-    with socket.create_server(("127.0.0.1", 0)) as mirror:  # takes connections and never answers
-        url = f"http://127.0.0.1:{mirror.getsockname()[1]}/debian"
+    with silent_mirror() as (mirror, url):
         for signum, status in ((signal.SIGTERM, 128 + signal.SIGTERM), (signal.SIGKILL, -signal.SIGKILL)):
             process = context.start(*PLAIN, "true", env=elsewhere(context, url))
             connection, _ = mirror.accept()
