@@ -180,7 +180,10 @@ fn every_changed_bit_of_a_policy_is_noticed() {
     let pair = Pair::new();
     let session = Session::from_bytes(&pair.session);
     for bit in 0..32 {
-        assert!(!session.vouches_for(&pair.ours, POLICY ^ 1 << bit), "{bit}");
+        assert!(
+            !session.vouches_for(&pair.ours, POLICY ^ (1 << bit)),
+            "{bit}"
+        );
     }
 }
 
