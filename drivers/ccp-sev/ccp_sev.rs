@@ -8,7 +8,7 @@
 //! - `driver`: PCI probe and unbind; `dev_sev`: the node; `ioctl`: its commands; `kvm`: the
 //!   in-kernel API;
 //! - `psp_dev`: the device and its command lock; `platform`: INIT, SHUTDOWN and what goes around
-//!   them;
+//!   them; `fw_update`: newer firmware from a file;
 //! - `mailbox`: one exchange with the firmware; `regs`: the registers; `completion`: the wait;
 //! - `fw_buf`: memory that the firmware may touch; `user`: user space's; `ffi`: the functions of
 //!   `shim.c`.
@@ -22,6 +22,7 @@ mod driver;
 mod error;
 mod ffi;
 mod fw_buf;
+mod fw_update;
 mod ioctl;
 mod kvm;
 mod mailbox;
@@ -58,6 +59,12 @@ module! {
     authors: ["The Linux SEV in Rust developers"],
     description: "AMD Secure Processor driver for SEV, in Rust",
     license: "GPL",
+    firmware: [
+        "amd/amd_sev_fam17h_model0xh.sbin",
+        "amd/amd_sev_fam17h_model3xh.sbin",
+        "amd/amd_sev_fam19h_model0xh.sbin",
+        "amd/amd_sev_fam19h_model1xh.sbin",
+    ],
 }
 
 #[cfg(CONFIG_CCP_SEV_RUST_KUNIT_TEST)]

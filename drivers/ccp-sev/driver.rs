@@ -24,7 +24,7 @@ use psp::regs::{
 use crate::{
     dev_sev,
     dev_sev::DevSev,
-    ffi,
+    ffi, fw_update,
     psp_dev::{
         Active,
         Psp,
@@ -187,13 +187,16 @@ fn serve<'bound>(
     // A PSP that does not answer is served all the same: whoever asks /dev/sev learns why.
     let status = psp.lock().status();
     match status {
-        Ok(status) => dev_info!(
-            pdev,
-            "SEV firmware {}.{} build {}\n",
-            status.version.major,
-            status.version.minor,
-            status.version.build
-        ),
+        Ok(status) => {
+            dev_info!(
+                pdev,
+                "SEV firmware {}.{} build {}\n",
+                status.version.major,
+                status.version.minor,
+                status.version.build
+            );
+            fw_update::update(pdev.as_ref(), &psp, status);
+        }
         Err(error) => dev_err!(pdev, "SEV: failed to get status. Error: {}\n", error),
     }
     // SAFETY: The registration is alive, and only an address is read.

@@ -21,6 +21,8 @@ mod shim {
         pub(super) fn ccp_sev_init_on_probe() -> bool;
         pub(super) fn ccp_sev_poll() -> bool;
         pub(super) fn ccp_sev_cpu_has_sev() -> bool;
+        pub(super) fn ccp_sev_cpu_family() -> u8;
+        pub(super) fn ccp_sev_cpu_model() -> u8;
         pub(super) fn ccp_sev_is_kdump() -> bool;
         pub(super) fn ccp_sev_irqs_disabled() -> bool;
         pub(super) fn ccp_sev_wbinvd_all();
@@ -63,6 +65,12 @@ pub(crate) fn poll() -> bool {
 pub(crate) fn cpu_has_sev() -> bool {
     // SAFETY: Reads the boot CPU's feature bits, which do not change any more.
     unsafe { shim::ccp_sev_cpu_has_sev() }
+}
+
+/// Family and model of the processor.
+pub(crate) fn cpu_family_model() -> (u8, u8) {
+    // SAFETY: Reads the boot CPU's identification, which does not change any more.
+    unsafe { (shim::ccp_sev_cpu_family(), shim::ccp_sev_cpu_model()) }
 }
 
 /// Whether this kernel was started to dump a crashed one.

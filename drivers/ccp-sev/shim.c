@@ -71,6 +71,16 @@ bool ccp_sev_cpu_has_sev(void)
 	return boot_cpu_has(X86_FEATURE_SEV);
 }
 
+u8 ccp_sev_cpu_family(void)
+{
+	return boot_cpu_data.x86;
+}
+
+u8 ccp_sev_cpu_model(void)
+{
+	return boot_cpu_data.x86_model;
+}
+
 bool ccp_sev_is_kdump(void)
 {
 	return is_kdump_kernel();

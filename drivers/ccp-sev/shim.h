@@ -10,6 +10,8 @@ unsigned int ccp_sev_probe_timeout_s(void);
 bool ccp_sev_init_on_probe(void);
 bool ccp_sev_poll(void);
 bool ccp_sev_cpu_has_sev(void);
+u8 ccp_sev_cpu_family(void);
+u8 ccp_sev_cpu_model(void);
 bool ccp_sev_is_kdump(void);
 bool ccp_sev_irqs_disabled(void);
 void ccp_sev_wbinvd_all(void);

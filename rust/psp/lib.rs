@@ -37,6 +37,7 @@
 
 pub mod cert;
 pub mod cmd;
+pub mod image;
 pub mod mailbox;
 pub mod platform;
 pub mod regs;
