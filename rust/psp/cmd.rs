@@ -84,7 +84,7 @@ commands! {
     GetId = 0x00c, GET_ID, 12;
     InitEx = 0x00d, INIT_EX, 36;
     Nop = 0x00e, NOP, 0;
-    RingBuffer = 0x00f, RING_BUFFER, 32;
+    RingBuffer = 0x00f, RING_BUFFER, 40;
     Decommission = 0x020, DECOMMISSION, 4;
     Activate = 0x021, ACTIVATE, 8;
     Deactivate = 0x022, DEACTIVATE, 4;
