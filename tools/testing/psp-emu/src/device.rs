@@ -3,13 +3,18 @@
 //!
 //! Pure: time comes in as an argument, interrupts and finished commands go out as return values. A
 //! command runs when it is written to the mailbox; a late one is run then too and published when
-//! [`Device::tick`] is called after its time.
+//! [`Device::tick`] is called after its time. In ring buffer mode a command runs when the one before it has
+//! been published.
 
 pub mod fault;
 pub mod latency;
+mod outcome;
 mod pci_config;
+mod ring;
 
+pub use outcome::{Accesses, Outcome, Record};
 pub use pci_config::{PciConfig, BAR2_LEN, BAR5_LEN, CONFIG_LEN, VECTORS};
+pub use ring::Queue;
 
 use crate::{
     firmware::{Firmware, Status},
@@ -18,6 +23,7 @@ use crate::{
 };
 use fault::{Faults, Kind};
 use latency::Latency;
+use ring::{Entry, Next, Ring};
 use std::time::Duration;
 
 /// CMDRESP, request view: interrupt on completion.
@@ -30,42 +36,18 @@ const RESPONSE: u32 = 1 << 31;
 /// INTEN and INTSTS: a mailbox command has completed.
 const INT_COMMAND_COMPLETE: u32 = 1 << 1;
 
-/// Number of accesses to BAR 2.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Accesses {
-    pub reads: u64,
-    pub writes: u64,
-}
-
-/// One mailbox command, as the trace shows it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Record {
-    /// When the command was written.
-    pub time: Duration,
-    pub id: u16,
-    /// Contents of the address registers.
-    pub addr: u64,
-    /// `None` when the command never completes.
-    pub status: Option<Status>,
-    /// Whether completion raises the interrupt.
-    pub interrupt: bool,
-    /// Accesses since the previous command, the write of this one included.
-    pub accesses: Accesses,
-}
-
-/// What an access or the passing of time has led to.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct Outcome {
-    /// Raise the interrupt, once.
-    pub interrupt: bool,
-    /// A command was taken.
-    pub record: Option<Record>,
+/// Where a command came from.
+#[derive(Clone, Copy, Debug)]
+enum Source {
+    Mailbox,
+    Queue(Entry),
 }
 
 /// A command that is taken and not yet completed.
 #[derive(Clone, Copy, Debug)]
 struct Running {
-    response: u32,
+    source: Source,
+    status: Status,
     interrupt: bool,
     /// `None`: never.
     due: Option<Duration>,
@@ -86,6 +68,8 @@ pub struct Device {
     inten: u32,
     intsts: u32,
     running: Option<Running>,
+    /// In ring buffer mode.
+    ring: Option<Ring>,
     accesses: Accesses,
 }
 
@@ -105,6 +89,7 @@ impl Device {
             inten: 0,
             intsts: 0,
             running: None,
+            ring: None,
             accesses: Accesses::default(),
         }
     }
@@ -116,6 +101,7 @@ impl Device {
         self.cmdresp = RESPONSE;
         (self.addr_lo, self.addr_hi, self.inten, self.intsts) = (0, 0, 0, 0);
         self.running = None;
+        self.ring = None;
         self.accesses = Accesses::default();
     }
 
@@ -168,10 +154,8 @@ impl Device {
         }
         for (index, word) in data.chunks_exact(4).enumerate() {
             let value = u32::from_le_bytes([word[0], word[1], word[2], word[3]]);
-            let part =
-                self.write_register(offset.wrapping_add(4 * index as u64), value, memory, now);
-            outcome.interrupt |= part.interrupt;
-            outcome.record = part.record.or(outcome.record);
+            let offset = offset.wrapping_add(4 * index as u64);
+            outcome.add(self.write_register(offset, value, memory, now));
         }
         outcome
     }
@@ -182,16 +166,22 @@ impl Device {
         self.running.and_then(|running| running.due)
     }
 
-    /// Lets time pass: publishes a late command whose time has come.
-    pub fn tick(&mut self, now: Duration) -> Outcome {
-        let due = self
-            .running
-            .filter(|running| running.due.is_some_and(|due| due <= now));
-        let interrupt = due.is_some_and(|running| self.complete(running));
-        Outcome {
-            interrupt,
-            record: None,
+    /// Lets time pass: publishes a late command whose time has come, and in ring buffer mode goes on with
+    /// those after it.
+    pub fn tick(&mut self, now: Duration, memory: &mut dyn GuestMemory) -> Outcome {
+        let mut outcome = Outcome::default();
+        // It ends: nobody moves a queue's tail meanwhile, and each round moves its head on.
+        while let Some((running, due)) = self.running.and_then(|running| {
+            let due = running.due.filter(|&due| due <= now)?;
+            Some((running, due))
+        }) {
+            self.running = None;
+            outcome.interrupt |= self.complete(running, memory);
+            if matches!(running.source, Source::Queue(_)) {
+                outcome.add(self.take_next(memory, due));
+            }
         }
+        outcome
     }
 
     fn register(&self, offset: u64) -> u32 {
@@ -229,7 +219,7 @@ impl Device {
             self.inten = value;
             return Outcome {
                 interrupt: newly_enabled != 0,
-                record: None,
+                ..Outcome::default()
             };
         } else if offset == map.intsts {
             self.intsts &= !value;
@@ -239,55 +229,150 @@ impl Device {
         Outcome::default()
     }
 
-    /// A write with the response bit clear is a command. While one is running none is taken.
+    /// In ring buffer mode a write lets the queues go on. Otherwise one with the response bit clear is a
+    /// command, and while one is running none is taken.
     fn write_cmdresp(
         &mut self,
         value: u32,
         memory: &mut dyn GuestMemory,
         now: Duration,
     ) -> Outcome {
-        if self.running.is_some() || self.faults.has(Kind::StuckBusy) {
+        let busy = self.running.is_some();
+        if self.faults.has(Kind::StuckBusy) || (busy && self.ring.is_none()) {
             return Outcome::default();
         }
         self.cmdresp = value;
-        if value & RESPONSE != 0 {
+        if busy {
             return Outcome::default();
         }
-        // CAST: masked to 11 bits.
-        let id = ((value >> REQUEST_COMMAND_SHIFT) & REQUEST_COMMAND_MASK) as u16;
-        let addr = (u64::from(self.addr_hi) << 32) | u64::from(self.addr_lo);
+        let mut outcome = self.take_next(memory, now);
+        outcome.add(self.tick(now, memory));
+        outcome
+    }
+
+    /// Takes the command that CMDRESP or the queues have, if any.
+    fn take_next(&mut self, memory: &mut dyn GuestMemory, now: Duration) -> Outcome {
+        let Some(ring) = &mut self.ring else {
+            return match self.cmdresp & RESPONSE {
+                0 => self.take(Source::Mailbox, memory, now),
+                _ => Outcome::default(),
+            };
+        };
+        if !Ring::goes_on(self.cmdresp) {
+            return self.leave_ring(now);
+        }
+        let next = ring.next(self.cmdresp, self.addr_hi, memory);
+        self.addr_lo = ring.heads();
+        match next {
+            Next::Command(entry) => self.take(Source::Queue(entry), memory, now),
+            Next::Nothing { interrupt } => Outcome {
+                interrupt: interrupt && self.raise(),
+                ..Outcome::default()
+            },
+        }
+    }
+
+    /// Runs a command, which completes when its time has come.
+    fn take(&mut self, source: Source, memory: &mut dyn GuestMemory, now: Duration) -> Outcome {
+        let (id, addr, queue) = match source {
+            Source::Mailbox => (self.request(), self.address(), None),
+            Source::Queue(entry) => (entry.id, entry.addr, Some(entry.queue)),
+        };
         let effect = self.faults.apply(id);
         let status =
             (!effect.no_response).then(|| self.firmware.execute(id, addr, memory, effect.over));
         let delay = effect.delay + self.latency.of(id, self.firmware.moved());
-        let running = Running {
-            response: RESPONSE | u32::from(status.unwrap_or(Status::SUCCESS).0),
-            interrupt: value & REQUEST_IOC != 0 && !effect.lost_irq,
+        let interrupt = status.is_some_and(|status| match source {
+            Source::Mailbox => self.cmdresp & REQUEST_IOC != 0,
+            Source::Queue(entry) => entry.interrupts(status),
+        });
+        let interrupt = interrupt && !effect.lost_irq;
+        self.running = Some(Running {
+            source,
+            status: status.unwrap_or(Status::SUCCESS),
+            interrupt,
             due: status.map(|_| now.saturating_add(delay)),
-        };
-        self.running = Some(running);
+        });
         let record = Record {
             time: now,
             id,
             addr,
             status,
-            interrupt: status.is_some() && running.interrupt,
+            interrupt,
+            queue,
             accesses: std::mem::take(&mut self.accesses),
         };
-        let outcome = self.tick(now);
         Outcome {
-            record: Some(record),
-            ..outcome
+            interrupt: false,
+            records: vec![record],
         }
     }
 
+    /// Command id in CMDRESP.
+    fn request(&self) -> u16 {
+        // CAST: masked to 11 bits.
+        ((self.cmdresp >> REQUEST_COMMAND_SHIFT) & REQUEST_COMMAND_MASK) as u16
+    }
+
+    /// What the address registers hold.
+    fn address(&self) -> u64 {
+        (u64::from(self.addr_hi) << 32) | u64::from(self.addr_lo)
+    }
+
     /// Publishes a completed command; true when the interrupt is to be raised.
-    fn complete(&mut self, running: Running) -> bool {
-        self.running = None;
-        self.cmdresp = running.response;
-        if running.interrupt {
-            self.intsts |= INT_COMMAND_COMPLETE;
+    fn complete(&mut self, running: Running, memory: &mut dyn GuestMemory) -> bool {
+        match (running.source, &mut self.ring) {
+            (Source::Queue(entry), Some(ring)) => {
+                ring.finish(entry, running.status, memory);
+                self.addr_lo = ring.heads();
+            }
+            _ => self.respond(running.status),
         }
-        running.interrupt && self.inten & INT_COMMAND_COMPLETE != 0
+        // RING_BUFFER begins the mode, SHUTDOWN ends it.
+        match (self.firmware.ring_buffer(), &self.ring) {
+            (Some(queues), None) => {
+                let ring = Ring::new(queues);
+                (self.addr_hi, self.addr_lo) = (0, ring.heads());
+                self.ring = Some(ring);
+            }
+            (None, Some(_)) => self.ring = None,
+            _ => {}
+        }
+        running.interrupt && self.raise()
+    }
+
+    /// Ends the ring buffer mode because of what CMDRESP holds. A mailbox command there is not run.
+    fn leave_ring(&mut self, now: Duration) -> Outcome {
+        self.ring = None;
+        self.firmware.leave_ring_buffer();
+        let status = Status::RB_MODE_EXITED;
+        let interrupt = self.cmdresp & REQUEST_IOC != 0;
+        let mut records = Vec::new();
+        if self.cmdresp & RESPONSE == 0 {
+            records.push(Record {
+                time: now,
+                id: self.request(),
+                addr: self.address(),
+                status: Some(status),
+                interrupt,
+                queue: None,
+                accesses: std::mem::take(&mut self.accesses),
+            });
+        }
+        self.respond(status);
+        Outcome {
+            interrupt: interrupt && self.raise(),
+            records,
+        }
+    }
+
+    fn respond(&mut self, status: Status) {
+        self.cmdresp = RESPONSE | u32::from(status.0);
+    }
+
+    /// Marks the interrupt pending; true when it is to be raised.
+    fn raise(&mut self) -> bool {
+        self.intsts |= INT_COMMAND_COMPLETE;
+        self.inten & INT_COMMAND_COMPLETE != 0
     }
 }

@@ -25,6 +25,7 @@ mod policy;
 mod private;
 mod protected;
 mod receive;
+mod ring_buffer;
 mod send;
 mod start;
 mod status;
@@ -38,6 +39,7 @@ pub use chip::Chip;
 pub use command::{command_id, command_name};
 pub use policy::Policy;
 pub use private::{Encryption, UnknownEncryption};
+pub(crate) use ring_buffer::{QueuePages, RingBuffer};
 pub use status::{Status, UnknownStatus};
 
 use crate::{
@@ -144,6 +146,8 @@ struct Session {
     asids: Asids,
     guests: Guests,
     checksums: ChecksumPool,
+    /// In ring buffer mode.
+    ring_buffer: Option<RingBuffer>,
 }
 
 /// The firmware of one chip.
@@ -245,7 +249,7 @@ impl Firmware {
             return Status::INVALID_COMMAND;
         };
         let tmr = self.session.as_ref().and_then(|session| session.tmr);
-        let mut memory = Protected::new(memory, tmr);
+        let mut memory = Protected::new(memory, tmr, self.ring_buffer());
         let done = self.run(command, addr & !self.c_bit(), &mut memory, over.length);
         self.moved = memory.moved();
         match done {
@@ -261,6 +265,18 @@ impl Firmware {
         self.moved
     }
 
+    /// The queues commands come from in ring buffer mode.
+    pub(crate) fn ring_buffer(&self) -> Option<RingBuffer> {
+        self.session.as_ref()?.ring_buffer
+    }
+
+    /// Leaves the ring buffer mode.
+    pub(crate) fn leave_ring_buffer(&mut self) {
+        if let Some(session) = &mut self.session {
+            session.ring_buffer = None;
+        }
+    }
+
     fn run(
         &mut self,
         command: &Command,
@@ -268,12 +284,14 @@ impl Firmware {
         memory: &mut dyn GuestMemory,
         length: Option<u32>,
     ) -> Done {
-        let handler = command.handler.ok_or(Status::UNSUPPORTED)?;
+        if !(command.offered)(self.model) {
+            return Err(Status::UNSUPPORTED);
+        }
         let mut buffer = CommandBuffer::zeroed(command.len, self.c_bit());
         if matches!(command.buffer, Buffer::In | Buffer::InOut) {
             memory.read(addr, buffer.bytes_mut())?;
         }
-        let done = handler(self, &mut buffer, memory);
+        let done = (command.handler)(self, &mut buffer, memory);
         if let Some(length) = length {
             command
                 .lengths

@@ -97,6 +97,8 @@ pub struct Model {
     /// The first ASID of guests without SEV-ES; those below are for guests with it. A BIOS setting on
     /// real machines.
     pub first_sev_asid: u32,
+    /// Whether the firmware has the ring buffer mode: AMD's published sources do, which are Genoa's and later.
+    pub ring_buffer: bool,
 }
 
 /// The PSP runs a SEV firmware.
@@ -128,6 +130,7 @@ pub static NAPLES: Model = Model {
     c_bit: 47,
     asids: 15,
     first_sev_asid: 1,
+    ring_buffer: false,
 };
 
 /// EPYC 7002.
@@ -146,6 +149,7 @@ pub static ROME: Model = Model {
     c_bit: 47,
     asids: 509,
     first_sev_asid: 100,
+    ring_buffer: false,
 };
 
 /// EPYC 7003.
@@ -164,6 +168,7 @@ pub static MILAN: Model = Model {
     c_bit: 51,
     asids: 509,
     first_sev_asid: 100,
+    ring_buffer: false,
 };
 
 /// EPYC 9004.
@@ -182,6 +187,7 @@ pub static GENOA: Model = Model {
     c_bit: 51,
     asids: 1006,
     first_sev_asid: 100,
+    ring_buffer: true,
 };
 
 /// EPYC 9005.
@@ -200,6 +206,7 @@ pub static TURIN: Model = Model {
     c_bit: 51,
     asids: 1006,
     first_sev_asid: 100,
+    ring_buffer: true,
 };
 
 /// All models, oldest first.

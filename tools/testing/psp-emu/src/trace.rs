@@ -63,7 +63,7 @@ impl Trace {
         ))
     }
 
-    /// A command was taken from the mailbox.
+    /// A command was taken.
     ///
     /// # Errors
     ///
@@ -73,8 +73,11 @@ impl Trace {
             Some(status) => (status.0.to_string(), status.name().unwrap_or("?")),
             None => ("null".to_owned(), "NONE"),
         };
+        let queue = record.queue.map_or_else(String::new, |queue| {
+            format!(r#","queue":"{}""#, queue.name())
+        });
         self.line(format!(
-            r#"{{"event":"command","time":{:.6},"id":{},"name":"{}","addr":"{:#x}","status":{status},"status_name":"{status_name}","interrupt":{},"reads":{},"writes":{}}}"#,
+            r#"{{"event":"command","time":{:.6},"id":{},"name":"{}","addr":"{:#x}","status":{status},"status_name":"{status_name}","interrupt":{},"reads":{},"writes":{}{queue}}}"#,
             record.time.as_secs_f64(),
             record.id,
             command_name(record.id).unwrap_or("?"),

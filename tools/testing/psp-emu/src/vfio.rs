@@ -42,7 +42,7 @@ impl Machine {
         if outcome.interrupt {
             self.vectors.raise();
         }
-        if let Some(record) = outcome.record {
+        for record in outcome.records {
             self.note(|trace| trace.command(&record));
         }
     }
@@ -79,7 +79,9 @@ impl Shared {
     fn run_clock(&self) {
         let mut machine = self.lock();
         loop {
-            let outcome = machine.device.tick(self.now());
+            let now = self.now();
+            let Machine { device, ram, .. } = &mut *machine;
+            let outcome = device.tick(now, ram);
             machine.settle(outcome);
             machine = match machine.device.next_event() {
                 None => self

@@ -5,70 +5,17 @@ mod common;
 
 use common::{
     guests::guest_id::{ACTIVATE, DEACTIVATE, LAUNCH_START, LAUNCH_UPDATE_DATA},
-    id, A, COMMAND, RAM_LEN,
+    id,
+    machine::{Machine, COMPLETE, IOC, NOW, READY},
+    A, COMMAND,
 };
 use psp_emu::{
-    device::{fault::Faults, latency::Latency, Accesses, Device, Outcome},
-    firmware::{Chip, Firmware, Status, VecFlash},
-    memory::{GuestMemory, VecMemory},
-    model::{Model, MILAN, MODELS, NAPLES, TURIN},
+    device::{latency::Latency, Accesses, Outcome},
+    firmware::Status,
+    memory::GuestMemory,
+    model::{MILAN, MODELS, NAPLES, TURIN},
 };
 use std::time::Duration;
-
-const READY: u32 = 1 << 31;
-const IOC: u32 = 1;
-const COMPLETE: u32 = 2;
-const NOW: Duration = Duration::from_secs(1);
-
-/// A device in a machine.
-struct Machine {
-    device: Device,
-    ram: VecMemory,
-    now: Duration,
-}
-
-impl Machine {
-    fn new(model: &'static Model, faults: &[&str]) -> Self {
-        let flash = Box::new(VecFlash::default());
-        let firmware = Firmware::new(model, Chip::from_secret([7; 32]), flash);
-        let faults: Vec<_> = faults.iter().map(|fault| fault.parse().unwrap()).collect();
-        let device = Device::new(model, firmware, Faults::from(faults));
-        Self {
-            device,
-            ram: VecMemory::new(0, RAM_LEN),
-            now: NOW,
-        }
-    }
-
-    fn read(&mut self, offset: u64) -> u32 {
-        let mut word = [0; 4];
-        self.device.bar2_read(offset, &mut word);
-        u32::from_le_bytes(word)
-    }
-
-    fn write(&mut self, offset: u64, value: u32) -> Outcome {
-        self.device
-            .bar2_write(offset, &value.to_le_bytes(), &mut self.ram, self.now)
-    }
-
-    /// Writes a command with its address, low half first.
-    fn command(&mut self, id: u16, flags: u32) -> Outcome {
-        let map = self.device.model().registers;
-        self.write(map.addr_lo, COMMAND as u32);
-        self.write(map.addr_hi, 0);
-        self.write(map.cmdresp, (u32::from(id) << 16) | flags)
-    }
-
-    fn enable_interrupts(&mut self) {
-        let inten = self.device.model().registers.inten;
-        self.write(inten, u32::MAX);
-    }
-
-    fn response(&mut self) -> u32 {
-        let cmdresp = self.device.model().registers.cmdresp;
-        self.read(cmdresp)
-    }
-}
 
 #[test]
 fn commands_run_on_every_models_registers() {
@@ -161,7 +108,7 @@ fn records_count_accesses_between_commands() {
     let mut machine = Machine::new(&MILAN, &[]);
     machine.read(0);
     machine.read(MILAN.registers.capability);
-    let record = machine.command(id::NOP, IOC).record.unwrap();
+    let record = machine.command(id::NOP, IOC).records.remove(0);
     assert_eq!(
         (record.id, record.addr, record.time),
         (id::NOP, COMMAND, NOW)
@@ -178,7 +125,7 @@ fn records_count_accesses_between_commands() {
         }
     );
     machine.response();
-    let record = machine.command(id::NOP, 0).record.unwrap();
+    let record = machine.command(id::NOP, 0).records.remove(0);
     assert_eq!(
         record.accesses,
         Accesses {
@@ -269,13 +216,13 @@ fn fault_stuck_busy_takes_no_command() {
 fn fault_no_response_leaves_the_mailbox_busy_until_reset() {
     let mut machine = Machine::new(&MILAN, &["no-response:NOP:1"]);
     machine.enable_interrupts();
-    let outcome = machine.command(id::NOP, IOC);
+    let mut outcome = machine.command(id::NOP, IOC);
     assert!(!outcome.interrupt);
-    let record = outcome.record.unwrap();
+    let record = outcome.records.remove(0);
     assert_eq!((record.status, record.interrupt), (None, false));
     assert_eq!(machine.response(), 0x000e_0001);
     assert_eq!(machine.device.next_event(), None);
-    assert_eq!(machine.device.tick(Duration::MAX), Outcome::default());
+    assert_eq!(machine.tick(Duration::MAX), Outcome::default());
     assert_eq!(
         machine.command(id::NOP, IOC),
         Outcome::default(),
@@ -304,12 +251,12 @@ fn fault_late_completes_when_its_time_has_come() {
     assert_eq!(machine.response() & READY, 0);
     let due = NOW + Duration::from_millis(50);
     assert_eq!(machine.device.next_event(), Some(due));
-    assert!(!machine.device.tick(due - Duration::from_nanos(1)).interrupt);
+    assert!(!machine.tick(due - Duration::from_nanos(1)).interrupt);
     assert_eq!(machine.response() & READY, 0);
-    assert!(machine.device.tick(due).interrupt);
+    assert!(machine.tick(due).interrupt);
     assert_eq!(machine.response(), READY);
     assert_eq!(machine.device.next_event(), None);
-    assert!(!machine.device.tick(due).interrupt, "not twice");
+    assert!(!machine.tick(due).interrupt, "not twice");
 }
 
 #[test]
@@ -320,7 +267,7 @@ fn commands_take_as_long_as_the_profile_says() {
         machine.ram.write(COMMAND, buffer).unwrap();
         machine.command(id, 0);
         let due = machine.device.next_event().expect("not at once");
-        machine.device.tick(due);
+        machine.tick(due);
         (machine.response(), due - machine.now)
     };
     let us = Duration::from_micros;

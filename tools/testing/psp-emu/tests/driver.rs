@@ -89,7 +89,7 @@ impl Host {
             .device
             .bar2_write(offset as u64, &bytes, &mut self.ram, self.now);
         self.interrupt |= outcome.interrupt;
-        if let Some(record) = outcome.record {
+        for record in outcome.records {
             self.round = record.accesses;
         }
     }
@@ -105,7 +105,7 @@ impl Host {
         let until = self.now + time;
         if let Some(next) = self.device.next_event().filter(|&next| next <= until) {
             self.now = self.now.max(next);
-            self.interrupt |= self.device.tick(self.now).interrupt;
+            self.interrupt |= self.device.tick(self.now, &mut self.ram).interrupt;
         }
         if self.mode == Mode::Interrupt && std::mem::take(&mut self.interrupt) {
             return if self.handle_interrupt() {

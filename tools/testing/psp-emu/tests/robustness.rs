@@ -152,7 +152,7 @@ proptest! {
                     device.config_read(raw, &mut vec![0; data.len()]);
                 }
             }
-            let _ = device.tick(now);
+            let _ = device.tick(now, &mut ram);
             prop_assert!(device.next_event().is_none_or(|due| due > now));
         }
         let mut identity = [0; 2];

@@ -91,7 +91,7 @@ fn steps(u: &mut Unstructured<'_>) -> Result<()> {
             _ if u.ratio(1, 8)? => device.reset(),
             _ => {}
         }
-        let _ = device.tick(now);
+        let _ = device.tick(now, &mut ram);
         let next = device.next_event();
         assert!(next.is_none_or(|due| due > now), "{next:?} at {now:?}");
     }

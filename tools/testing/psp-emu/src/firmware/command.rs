@@ -2,14 +2,14 @@
 //! The command table: ids, names, buffer lengths and directions (SEV-API, "Command Identifiers"), and
 //! the command buffer.
 //!
-//! A command belongs to one row; what handles it is named there. Rows without a handler are known to
-//! the specification and not emulated: they answer UNSUPPORTED, ids without a row INVALID_COMMAND.
+//! A command belongs to one row; what handles it is named there. A command that not every model offers
+//! answers UNSUPPORTED on the others, ids without a row INVALID_COMMAND.
 
 use super::{
-    activation, attestation, debug, launch, ownership, platform, receive, send, start, swap, Done,
-    Firmware, Status,
+    activation, attestation, debug, launch, ownership, platform, receive, ring_buffer, send, start,
+    swap, Done, Firmware, Status,
 };
-use crate::memory::GuestMemory;
+use crate::{memory::GuestMemory, model::Model};
 use std::ops::Range;
 
 /// What the firmware does with the command buffer.
@@ -37,7 +37,9 @@ pub(super) struct Command {
     pub(super) buffer: Buffer,
     /// First API version (major, minor) with this command; older firmware does not know it.
     pub(super) since: (u8, u8),
-    pub(super) handler: Option<Handler>,
+    pub(super) handler: Handler,
+    /// Whether a model's firmware offers the command.
+    pub(super) offered: fn(&Model) -> bool,
     /// Offsets of the 32-bit fields in which the firmware reports a length.
     pub(super) lengths: &'static [usize],
 }
@@ -56,7 +58,8 @@ const fn row(
         len,
         buffer,
         since,
-        handler: Some(handler),
+        handler,
+        offered: |_| true,
         lengths: &[],
     }
 }
@@ -66,18 +69,10 @@ impl Command {
         self.lengths = lengths;
         self
     }
-}
 
-/// A command of the specification that is not emulated.
-const fn absent(id: u16, name: &'static str) -> Command {
-    Command {
-        id,
-        name,
-        len: 0,
-        buffer: Buffer::None,
-        since: (0, 0),
-        handler: None,
-        lengths: &[],
+    const fn offered(mut self, offered: fn(&Model) -> bool) -> Self {
+        self.offered = offered;
+        self
     }
 }
 
@@ -97,7 +92,7 @@ static COMMANDS: &[Command] = &[
     row(0x00c, "GET_ID",            0x0c, Buffer::InOut, (0, 16), ownership::get_id).reporting(&[0x8]),
     row(0x00d, "INIT_EX",           0x24, Buffer::In,    (0, 24), platform::init_ex),
     row(0x00e, "NOP",               0x00, Buffer::None,  (0, 24), platform::nop),
-    absent(0x00f, "RING_BUFFER"),
+    row(0x00f, "RING_BUFFER",       0x28, Buffer::In,    (0, 0),  ring_buffer::ring_buffer).offered(|model| model.ring_buffer),
     row(0x020, "DECOMMISSION",        0x04, Buffer::In,    (0, 0),  activation::decommission),
     row(0x021, "ACTIVATE",            0x08, Buffer::In,    (0, 0),  activation::activate),
     row(0x022, "DEACTIVATE",          0x04, Buffer::In,    (0, 0),  activation::deactivate),

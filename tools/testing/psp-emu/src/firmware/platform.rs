@@ -134,6 +134,7 @@ impl Firmware {
             asids: Asids::new(self.model),
             guests: Guests::default(),
             checksums: ChecksumPool::new(tmr),
+            ring_buffer: None,
         });
         self.caches.filled();
         Ok(())

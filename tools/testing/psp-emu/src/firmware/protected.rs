@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
-//! RAM as a command sees it: without the TMR, which is the firmware's own while SEV-ES is on, and with every
-//! byte counted.
+//! RAM as a command sees it: without the TMR, which is the firmware's own while SEV-ES is on, without the queues
+//! of the ring buffer mode, and with every byte counted.
 
-use super::platform::Tmr;
+use super::{platform::Tmr, RingBuffer};
 use crate::memory::{DmaError, GuestMemory};
 use std::cell::Cell;
 
@@ -10,14 +10,20 @@ use std::cell::Cell;
 pub(super) struct Protected<'a> {
     memory: &'a mut dyn GuestMemory,
     tmr: Option<Tmr>,
+    ring_buffer: Option<RingBuffer>,
     moved: Cell<u64>,
 }
 
 impl<'a> Protected<'a> {
-    pub(super) fn new(memory: &'a mut dyn GuestMemory, tmr: Option<Tmr>) -> Self {
+    pub(super) fn new(
+        memory: &'a mut dyn GuestMemory,
+        tmr: Option<Tmr>,
+        ring_buffer: Option<RingBuffer>,
+    ) -> Self {
         Self {
             memory,
             tmr,
+            ring_buffer,
             moved: Cell::new(0),
         }
     }
@@ -27,8 +33,16 @@ impl<'a> Protected<'a> {
         self.moved.get()
     }
 
+    /// Whether a byte of the range is none of a command's business.
+    fn is_reserved(&self, addr: u64, len: u64) -> bool {
+        self.tmr.is_some_and(|tmr| tmr.overlaps(addr, len))
+            || self
+                .ring_buffer
+                .is_some_and(|queues| queues.overlaps(addr, len))
+    }
+
     fn check(&self, addr: u64, len: usize) -> Result<(), DmaError> {
-        if self.tmr.is_some_and(|tmr| tmr.overlaps(addr, len as u64)) {
+        if self.is_reserved(addr, len as u64) {
             return Err(DmaError { addr, len });
         }
         self.moved.set(self.moved.get() + len as u64);
@@ -48,6 +62,6 @@ impl GuestMemory for Protected<'_> {
     }
 
     fn is_writable(&self, addr: u64, len: u64) -> bool {
-        !self.tmr.is_some_and(|tmr| tmr.overlaps(addr, len)) && self.memory.is_writable(addr, len)
+        !self.is_reserved(addr, len) && self.memory.is_writable(addr, len)
     }
 }

@@ -57,6 +57,8 @@ status_codes! {
     SECURE_DATA_INVALID = 0x18,
     /// A guest has swapped out so many pages that its key is used up.
     AEAD_OFLOW = 0x1d,
+    /// The command has ended the ring buffer mode and was not run.
+    RB_MODE_EXITED = 0x1f,
     BAD_SVN = 0x21,
     BAD_VERSION = 0x22,
     SHUTDOWN_REQUIRED = 0x23,

@@ -5,7 +5,9 @@
 
 pub mod certs;
 pub mod guests;
+pub mod machine;
 pub mod owner;
+pub mod ring;
 pub mod states;
 
 use psp_emu::{
@@ -30,6 +32,7 @@ pub mod id {
     pub const GET_ID: u16 = 0x00c;
     pub const INIT_EX: u16 = 0x00d;
     pub const NOP: u16 = 0x00e;
+    pub const RING_BUFFER: u16 = 0x00f;
 }
 
 /// Where things lie in RAM, which begins at zero.
