@@ -126,7 +126,13 @@ impl Launched {
     pub(crate) fn attest(&self, cheat: Option<Cheat>) -> Result<()> {
         let mut nonce = [0; 16];
         openssl::rand::rand_bytes(&mut nonce)?;
-        let mut bytes = self.guest.attestation_report(nonce)?;
+        let mut bytes = match self.guest.attestation_report(nonce) {
+            Err(error) if error.status == FirmwareStatus::INVALID_COMMAND => {
+                say::host("GET_ATTESTATION_REPORT", "this firmware is too old for it");
+                return Ok(());
+            }
+            answer => answer?,
+        };
         say::host("GET_ATTESTATION_REPORT", &say::bytes(&bytes));
         if cheat == Some(Cheat::Report) {
             flip(&mut bytes, 0x10);

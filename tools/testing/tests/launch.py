@@ -28,10 +28,10 @@ def start(context, script, *options, share=None, psp="psp", kernel=QUICK):
 
 
 def finish(process, status=0):
-    """What a host printed, its standard error last."""
+    """What a host printed."""
     output, errors = (stream.decode() for stream in process.communicate())
     equal(process.returncode, status, f"status, with {output}\n{errors}")
-    return output + errors
+    return output
 
 
 def run(context, script, *options, **host):
@@ -74,11 +74,16 @@ def test_the_same_works_under_upstreams_driver(context):
 
 
 def test_every_models_firmware_launches_guests(context):
-    # Milan has the other tests; Rome is Milan's device. Naples' and Rome's firmware has no attestation reports.
-    for model in ("genoa", "turin"):
+    # Milan has the other tests.
+    for model in ("naples", "rome", "genoa", "turin"):
         share = context.directory / model
         share.mkdir()
-        check_launch(run(context, f"sev-launch launch {CERTS}", "--model", model, share=share))
+        output = run(context, f"sev-launch launch {CERTS}", "--model", model, share=share)
+        if model == "naples":
+            equal(steps(output), [step for step in LAUNCH if step[1] != "checks the report"], "the steps")
+            contains(output, "this firmware is too old for it", "the report")
+        else:
+            check_launch(output)
 
 
 def test_sevctl_computes_what_the_firmware_measures(context):
@@ -133,10 +138,8 @@ def test_the_firmware_forgets_guests_whose_program_is_gone(context):
         for i in 1 2 3; do sev-launch launch {CERTS} >/dev/null || exit; done
         mkdir /tmp/nobody
         sev-launch send {CERTS} --policy {SEV} --exchange /tmp/nobody --patience 100 >/tmp/out &
-        until grep -q RUNNING /tmp/out; do sleep 0.1; done
-        sevctl show guests
-        kill -9 $!; wait
-        until [ "$(sevctl show guests)" = 0 ]; do sleep 0.1; done; sevctl show guests"""
+        while kill -0 $! && ! grep -q RUNNING /tmp/out; do sleep 0.1; done
+        sevctl show guests; kill -9 $!; wait; sevctl show guests"""
     equal(run(context, script), "1\n0\n", "guests while the program runs, and after it was killed")
 
 
@@ -172,6 +175,13 @@ def test_a_guest_does_not_move_against_its_policy_or_changed(context):
     equal(len(lines), len(attempts), f"one refusal each, in {lines}")
     for line, (options, refusal) in zip(lines, attempts.items()):
         contains(line, f"sev-launch: {refusal}", options)
+
+
+def test_errors_name_command_errno_and_status(context):
+    faults = ("--fault", "status:0x3:PDH_CERT_EXPORT:1", "--fault", "status:0x17:LAUNCH_FINISH")
+    script = f"for i in 1 2; do sev-launch launch {CERTS} 2>&1 >/dev/null; done"
+    contains(finish(start(context, script, *faults), 1), f"sev-launch: PDH_CERT_EXPORT: {REFUSED} 0x3 INVALID_CONFIG\n"
+             f"sev-launch: KVM_SEV_LAUNCH_FINISH: {REFUSED} 0x17 RESOURCE_LIMIT\n", "two errors")
 
 
 def test_what_is_not_a_guest_is_not_received(context):

@@ -3,6 +3,7 @@
 
 use kvm_bindings::{self as kvm, kvm_sev_cmd};
 use kvm_ioctls::VmFd;
+use sev::error::{FirmwareError, UserApiError};
 use std::{fmt, fs::File, io, os::fd::AsRawFd};
 
 /// A command's number in the kernel's interface, and its name in the documentation.
@@ -48,12 +49,30 @@ pub(crate) struct CommandError {
     pub(crate) status: FirmwareStatus,
 }
 
+impl CommandError {
+    /// From the crate `sev`, right after the call: it keeps the status and drops errno.
+    pub(super) fn of(command: &'static str) -> impl FnOnce(UserApiError) -> Self {
+        move |error| Self {
+            command,
+            errno: io::Error::last_os_error(),
+            status: FirmwareStatus(match error {
+                UserApiError::FirmwareError(FirmwareError::KnownSevError(status)) => {
+                    i32::from(status).unsigned_abs()
+                }
+                UserApiError::FirmwareError(FirmwareError::UnknownSevError(status)) => status,
+                _ => 0,
+            }),
+        }
+    }
+}
+
 /// The firmware's answer; 0 when it was not asked (SEV-API table 6, status codes).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct FirmwareStatus(u32);
 
 impl FirmwareStatus {
     pub(crate) const POLICY_FAILURE: Self = Self(7);
+    pub(crate) const INVALID_COMMAND: Self = Self(0x11);
 }
 
 const STATUS_NAMES: [&str; 25] = [

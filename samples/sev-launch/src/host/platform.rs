@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! The platform: what `/dev/sev` tells about it.
 
+use super::command::CommandError;
 use crate::messages::{PlatformChain, CERTIFICATE_LEN};
 use anyhow::{ensure, Context, Result};
 use codicon::Encoder;
@@ -19,8 +20,9 @@ impl Platform {
     }
 
     /// SEV API version, major and minor, and build of the firmware.
-    pub(crate) fn version(&mut self) -> Result<[u8; 3]> {
-        let status = self.firmware.platform_status().context("PLATFORM_STATUS")?;
+    pub(crate) fn version(&mut self) -> Result<[u8; 3], CommandError> {
+        let status = self.firmware.platform_status();
+        let status = status.map_err(CommandError::of("PLATFORM_STATUS"))?;
         let build = status.build;
         Ok([build.version.major, build.version.minor, build.build])
     }
@@ -33,7 +35,8 @@ impl Platform {
             "the CEK is not a certificate: {} bytes instead of {CERTIFICATE_LEN}",
             signed_cek.len()
         );
-        let chain = self.firmware.pdh_cert_export().context("PDH_CERT_EXPORT")?;
+        let chain = self.firmware.pdh_cert_export();
+        let chain = chain.map_err(CommandError::of("PDH_CERT_EXPORT"))?;
         let mut bytes = Vec::new();
         for certificate in [&chain.pdh, &chain.pek, &chain.oca] {
             certificate
