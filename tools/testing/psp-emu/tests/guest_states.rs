@@ -52,11 +52,13 @@ const TABLE: &[(u16, &str, &str)] = &[
     (guest_id::SWAP_IN,             "ii==i=", "iiiiii"),
 ];
 
-/// Everything a driver can see: platform, guest, RAM.
-fn picture(psp: &mut Platform, handle: u32) -> ((u8, u8, u16), (u32, u32, u8), Vec<u8>) {
-    let states = (psp.state(), psp.guest(handle));
+/// What a driver can see of platform, guest and RAM.
+type Picture = ((u8, u8, u16), (u32, u32, u8), Vec<u8>);
+
+fn picture(psp: &mut Platform, handle: u32) -> Picture {
     // The command buffer's page is the driver's own.
-    (states.0, states.1, psp.read(0x2000, RAM_LEN - 0x2000))
+    let ram = psp.read(0x2000, RAM_LEN - 0x2000);
+    (psp.state(), psp.guest(handle), ram)
 }
 
 #[test]

@@ -60,6 +60,13 @@ impl Migration {
         self.take(guest_id::SEND_UPDATE_DATA, GUEST, len)
     }
 
+    /// A command of the target, which must take the packet.
+    fn put(&mut self, command: u16, offset: u64, packet: &Packet) {
+        let addr = THERE + offset;
+        let status = self.to.packet(command, self.target, addr, packet);
+        assert_eq!(status, SUCCESS);
+    }
+
     /// A command of the target, which must refuse and write nothing.
     fn refuses(&mut self, command: u16, packet: &Packet) -> Status {
         self.to.ram.write(THERE, &[0xee; 4096]).unwrap();
@@ -114,13 +121,7 @@ fn memory_and_registers_are_the_same_on_the_other_side() {
             .unwrap();
         let packet = m.take(guest_id::SEND_UPDATE_DATA, GUEST + offset, len);
         assert_ne!(packet.1, here);
-        let put = m.to.packet(
-            guest_id::RECEIVE_UPDATE_DATA,
-            m.target,
-            THERE + offset,
-            &packet,
-        );
-        assert_eq!(put, SUCCESS);
+        m.put(guest_id::RECEIVE_UPDATE_DATA, offset, &packet);
         assert_eq!(
             m.to.decrypt(m.target, THERE + offset, len as usize)
                 .unwrap(),
@@ -132,13 +133,7 @@ fn memory_and_registers_are_the_same_on_the_other_side() {
     }
     let packet = m.take(guest_id::SEND_UPDATE_VMSA, VMSA, 4096);
     let here = m.from.decrypt(m.source, VMSA, 4096).unwrap();
-    let put = m.to.packet(
-        guest_id::RECEIVE_UPDATE_VMSA,
-        m.target,
-        THERE + PAGE,
-        &packet,
-    );
-    assert_eq!(put, SUCCESS);
+    m.put(guest_id::RECEIVE_UPDATE_VMSA, PAGE, &packet);
     let there = m.to.decrypt(m.target, THERE + PAGE, 4096).unwrap();
     assert_eq!(there[..OWN.start], here[..OWN.start]);
     assert_eq!(there[OWN.end..], here[OWN.end..]);

@@ -212,8 +212,11 @@ fn commands_of_the_platform_do_not_reach_the_tmr() {
     assert_eq!(psp.status(id::PEK_CSR, &buffer), SUCCESS, "without SEV-ES");
 }
 
-/// Status and answer of every command in every state, and what was measured.
-fn life(encryption: Encryption) -> (Vec<(u16, u8, Status, Vec<u8>)>, Platform) {
+/// Command and state; status, and the command buffer afterwards.
+type Answer = (u16, u8, Status, Vec<u8>);
+
+/// What every command answers in every state; the platform, without guests.
+fn life(encryption: Encryption) -> (Vec<Answer>, Platform) {
     let flash = Box::new(VecFlash::default());
     let firmware = Firmware::new(&MILAN, Chip::from_secret([7; 32]), flash);
     let mut psp = Platform {
