@@ -291,6 +291,11 @@ impl Firmware {
         if matches!(command.buffer, Buffer::In | Buffer::InOut) {
             memory.read(addr, buffer.bytes_mut())?;
         }
+        // A command whose answer has no place must not happen: nobody would know of the guest it makes.
+        let answers = matches!(command.buffer, Buffer::Out | Buffer::InOut);
+        if answers && !memory.is_writable(addr, command.len as u64) {
+            return Err(Status::INVALID_ADDRESS);
+        }
         let done = (command.handler)(self, &mut buffer, memory);
         if let Some(length) = length {
             command

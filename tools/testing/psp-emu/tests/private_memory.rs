@@ -8,11 +8,11 @@ use common::{
     guests::{debug_buffer, guest_id, Owner, ASID, ES_ASID, GUEST, PAGE},
     id,
     states::{GUEST_COMMANDS, LSECRET, LUPDATE, RUNNING, RUPDATE, SUPDATE, VMSA},
-    Platform, A, B, CERT_LEN, CHAIN_LEN, RAM_LEN, TMR,
+    Platform, A, B, CERT_LEN, CHAIN_LEN, COMMAND, RAM_LEN, TMR,
 };
 use psp_emu::{
     firmware::{Chip, Encryption, Firmware, Override, Status, VecFlash},
-    memory::{GuestMemory, VecMemory},
+    memory::{DmaError, GuestMemory, VecMemory},
     model::MILAN,
 };
 
@@ -172,6 +172,74 @@ fn no_command_reaches_the_tmr_or_beyond_ram() {
             buffer[offset + 6] |= 0x08;
         }
         assert_eq!(psp.status(*command, &buffer), SUCCESS, "{command:#x}");
+    }
+}
+
+/// RAM with a page that can only be read.
+struct WithRom {
+    ram: VecMemory,
+    rom: u64,
+}
+
+impl GuestMemory for WithRom {
+    fn read(&self, addr: u64, buf: &mut [u8]) -> Result<(), DmaError> {
+        self.ram.read(addr, buf)
+    }
+
+    fn write(&mut self, addr: u64, data: &[u8]) -> Result<(), DmaError> {
+        let len = data.len();
+        match self.is_writable(addr, len as u64) {
+            true => self.ram.write(addr, data),
+            false => Err(DmaError { addr, len }),
+        }
+    }
+
+    fn is_writable(&self, addr: u64, len: u64) -> bool {
+        let apart = addr.saturating_add(len) <= self.rom || self.rom + PAGE <= addr;
+        apart && self.ram.is_writable(addr, len)
+    }
+}
+
+/// Runs a command while the page an address of its buffer leads to, or that of the buffer itself, can only be
+/// read.
+fn run_with_rom(command: u16, state: u8, offset: Option<usize>) {
+    let mut psp = Platform::new(&MILAN);
+    psp.init_for_guests();
+    let owner = Owner::of(&mut psp, ES);
+    let guest = psp.guest_in(state, &owner, (ES, ES_ASID), true);
+    let buffer = psp.valid(command, &guest);
+    let field = |at: usize| u64::from_le_bytes(buffer[at..at + 8].try_into().unwrap());
+    let rom = offset.map_or(COMMAND, field);
+    let platform = psp.state();
+    psp.ram.write(COMMAND, &buffer).unwrap();
+    let before = psp.read(0, RAM_LEN);
+
+    let ram = std::mem::replace(&mut psp.ram, VecMemory::new(0, 0));
+    let mut memory = WithRom { ram, rom };
+    let over = Override::default();
+    let status = psp.firmware.execute(command, COMMAND, &mut memory, over);
+    psp.ram = memory.ram;
+
+    let what = format!("{command:#x}: {offset:x?}");
+    let after = psp.read(0, RAM_LEN);
+    let page = rom as usize..(rom + PAGE) as usize;
+    assert!(after[page.clone()] == before[page], "{what}");
+    if status != SUCCESS {
+        assert_eq!(status, Status::INVALID_ADDRESS, "{what}");
+        assert!(after == before, "{what}");
+        assert_eq!(psp.state(), platform, "{what}");
+        assert_eq!(psp.guest(guest.handle), (ES, ES_ASID, state), "{what}");
+        assert_eq!(psp.guest(guest.handle + 1).2, 0, "{what}");
+    }
+}
+
+#[test]
+fn what_cannot_be_written_has_no_effect() {
+    for (command, state, offsets) in ADDRESSES {
+        run_with_rom(*command, *state, None);
+        for &offset in *offsets {
+            run_with_rom(*command, *state, Some(offset));
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use common::{
     guests::{guest_id, start_buffer, transport_buffer, update_buffer, ASID, ES_ASID, GUEST, PAGE},
     hex,
     owner::{Keys, Owner},
-    states::{LSECRET, RUNNING, SENT, SUPDATE},
+    states::{LSECRET, RUNNING, RUPDATE, SENT, SUPDATE},
     Platform, A, B, CERT_LEN, RAM_LEN,
 };
 use openssl::{
@@ -269,4 +269,10 @@ fn reports_are_signed_by_the_pek() {
         assert!(is_signed(&again, &pek));
         assert_ne!(again[..0x10], report[..0x10]);
     }
+    // Of a guest from elsewhere the platform knows no digest.
+    let guest = psp.guest_in(RUPDATE, &owner, (0, ASID + 4), true).handle;
+    assert_eq!(psp.plain(guest_id::RECEIVE_FINISH, guest), SUCCESS);
+    let (status, _, report) = attest(&mut psp, guest, 5, 0xd0);
+    assert_eq!((status, &report[0x10..0x30]), (SUCCESS, &[0; 32][..]));
+    assert!(is_signed(&report, &pek));
 }
