@@ -127,6 +127,7 @@ def test_a_cheating_host_gets_nowhere(context):
     script = f"for cheat in {' '.join(refusals)}; do sev-launch launch {CERTS} --cheat $cheat 2>&1; echo $cheat $?; done"
     output = run(context, script)
     for cheat, refusal in refusals.items():
+        contains(output, f"\n{cheat} 1\n", "the status")
         story, output = output.split(f"{cheat} 1\n", 1)
         contains(story, f"sev-launch: {refusal}", cheat)
         if "state RUNNING" in story and cheat != "report":
