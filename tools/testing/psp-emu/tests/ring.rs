@@ -14,6 +14,7 @@ use psp_emu::{
     firmware::Status,
     memory::GuestMemory,
     model::{GENOA, MILAN, NAPLES, ROME, TURIN},
+    trace::Trace,
 };
 
 #[test]
@@ -58,6 +59,7 @@ fn bad_parameters_are_refused() {
     };
     for (what, parameters, status) in [
         ("no low queue", sizes([0, 1]), 0x16),
+        ("no queue at all", sizes([0, 0]), 0x16),
         ("two low pages", sizes([2, 1]), 0x16),
         ("two high pages", sizes([1, 2]), 0x16),
         ("misaligned", low(LOW_COMMANDS + 16, LOW_STATUSES), 0x09),
@@ -155,6 +157,29 @@ fn commands_run_with_their_buffers() {
     assert_eq!(record.status, Some(Status::SUCCESS));
     assert_eq!(outcome.records.len(), 1);
     assert_eq!(host.machine.response(), GO, "the control register stays");
+}
+
+#[test]
+fn the_trace_names_the_queue() {
+    let mut host = Host::new(PARAMETERS);
+    host.low(id::NOP, 0);
+    host.high(id::NOP, 0);
+    let mut records = host.go(0).records;
+    records.extend(host.machine.command(id::NOP, 0).records);
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let mut trace = Trace::create(file.path(), &GENOA, GENOA.version).unwrap();
+    for record in &records {
+        trace.command(record).unwrap();
+    }
+    let text = std::fs::read_to_string(file.path()).unwrap();
+    let lines = text.lines().skip(1);
+    let queues: Vec<_> = lines
+        .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["queue"].clone())
+        .collect();
+    assert_eq!(
+        queues,
+        ["high".into(), "low".into(), serde_json::Value::Null]
+    );
 }
 
 #[test]
@@ -311,6 +336,7 @@ fn a_near_empty_queue_interrupts_when_enabled() {
     assert_eq!(interrupts(&outcome), [false, false, true]);
     assert!(outcome.interrupt);
     assert_eq!(host.heads(), BOTH | NEAR_EMPTY | 3);
+    assert!(host.go(LOW_NEAR_EMPTY).interrupt, "with no command, too");
 
     // Not enabled; or enabled for the other queue, which is below its threshold, too.
     for (control, interrupt) in [(0, false), (HIGH_NEAR_EMPTY, true)] {
@@ -358,6 +384,11 @@ fn empty_queues_interrupt_when_wanted() {
     assert!(!outcome.records[0].interrupt, "not the command's");
     assert_eq!(host.heads(), BOTH | ALL_EMPTY | 1);
     assert!(host.go(0).interrupt, "each time there is nothing to do");
+    let map = GENOA.registers;
+    host.machine.write(map.intsts, COMPLETE);
+    host.machine.write(map.inten, 0);
+    assert!(!host.go(0).interrupt, "not enabled");
+    assert_eq!(host.machine.read(map.intsts), COMPLETE);
     let mut host = Host::new(Parameters {
         int_on_empty: 0xfffe,
         ..PARAMETERS
@@ -411,7 +442,10 @@ fn control_without_its_two_bits_ends_the_mode() {
         let mut host = Host::new(PARAMETERS);
         host.low(id::NOP, 0);
         host.write_tails();
-        assert!(!host.control(control).interrupt);
+        let outcome = host.control(control);
+        assert!(!outcome.interrupt);
+        // With bit 31 it cannot be a command.
+        assert_eq!(outcome.records.is_empty(), control == 0x8000_0000);
         assert_eq!(host.machine.response(), READY | 0x1f);
         assert_eq!(host.low_status(0), UNTOLD);
         host.mailbox_works();
