@@ -13,7 +13,7 @@ use arbitrary::{Result, Unstructured};
 use psp_emu::{
     crypto::{session::TransportKeys, transport::Context},
     firmware::{Encryption, Firmware, Override, Status},
-    model::{Model, MILAN, NAPLES, ROME},
+    model::{Model, GENOA, MILAN, NAPLES, ROME},
 };
 
 const PLATFORM_STATUS: u16 = 0x004;
@@ -26,6 +26,8 @@ const MAX_STEPS: usize = 64;
 struct Psp {
     firmware: Firmware,
     ram: Ram,
+    /// What the firmware ignores in addresses.
+    c_bit: u64,
     /// INIT was with SEV-ES and with this TMR.
     tmr: Option<u64>,
 }
@@ -59,15 +61,17 @@ impl Psp {
             (0x002, Status::SUCCESS) => self.tmr = None,
             _ => {}
         }
-        // Both are documented to write: the needed length, the erased persistent data.
-        let writes = [
-            Status::SUCCESS,
-            Status::INVALID_LEN,
-            Status::SECURE_DATA_INVALID,
-        ];
-        if !writes.contains(&status) {
-            let written = &self.ram.written;
-            assert!(written.is_empty(), "{id:#x}: {status}, {written:x?}");
+        let place = addr & !self.c_bit;
+        // Documented to write the needed length, and to erase the persistent data.
+        let own = match status {
+            Status::SUCCESS | Status::SECURE_DATA_INVALID => 0..u64::MAX,
+            // CAST: less than 100 bytes.
+            Status::INVALID_LEN => place..place.saturating_add(buffer.len() as u64),
+            _ => 0..0,
+        };
+        for range in &self.ram.written {
+            let inside = own.start <= range.start && range.end <= own.end;
+            assert!(inside, "{id:#x}: {status}, {range:x?}");
         }
         if status != Status::SUCCESS {
             assert_eq!(self.states(), before, "{id:#x}: {status}");
@@ -84,7 +88,7 @@ impl Psp {
             .get(tmr..tmr + 8)
             .and_then(|addr| addr.try_into().ok());
         self.tmr = addr
-            .map(|addr| u64::from_le_bytes(addr) & !(1 << MILAN.c_bit))
+            .map(|addr| u64::from_le_bytes(addr) & !self.c_bit)
             .filter(|_| buffer[flags] & 1 != 0);
     }
 
@@ -232,6 +236,7 @@ fn steps(u: &mut Unstructured<'_>) -> Result<()> {
     let model: &'static Model = match u.int_in_range(0..=15u8)? {
         0 => &NAPLES,
         1 => &ROME,
+        2..=5 => &GENOA,
         _ => &MILAN,
     };
     let encryption = match u.ratio(1, 4)? {
@@ -241,6 +246,7 @@ fn steps(u: &mut Unstructured<'_>) -> Result<()> {
     let mut psp = Psp {
         firmware: world.firmware(model, encryption),
         ram: Ram::new(),
+        c_bit: 1 << model.c_bit,
         tmr: None,
     };
     if u.ratio(15, 16)? {

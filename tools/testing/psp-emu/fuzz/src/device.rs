@@ -6,7 +6,7 @@
 
 use super::{
     fields::{self, COMMANDS},
-    machine::{World, COMMAND},
+    machine::{World, A, C, COMMAND},
     ram::Ram,
 };
 use arbitrary::{Result, Unstructured};
@@ -75,7 +75,26 @@ fn steps(u: &mut Unstructured<'_>) -> Result<()> {
                     (u32::from(id) << 16) | u32::from(u.arbitrary::<bool>()?),
                 );
             }
-            4 | 5 => {
+            4 => {
+                // A few commands in each queue, the tails behind them, and the control word of ring buffer mode.
+                for queue in [A, C] {
+                    for entry in 0..4 {
+                        let (id, _) = *u.choose(COMMANDS)?;
+                        let flags: u16 = u.int_in_range(0..=3)?;
+                        ram.poke(
+                            queue + entry * 16,
+                            &[id.to_le_bytes(), flags.to_le_bytes()].concat(),
+                        );
+                        ram.poke(queue + entry * 16 + 8, &COMMAND.to_le_bytes());
+                    }
+                }
+                let mut write = |offset, value: u32| {
+                    let _ = device.bar2_write(offset, &value.to_le_bytes(), &mut ram, now);
+                };
+                write(map.addr_hi, u.arbitrary::<u32>()? & 0x00ff_00ff);
+                write(map.cmdresp, u.arbitrary::<u32>()? | 3 << 30);
+            }
+            5 => {
                 let len = u.int_in_range(0..=16usize)?;
                 let data = u.bytes(len.min(u.len()))?;
                 let _ = device.bar2_write(offset, data, &mut ram, now);

@@ -9,7 +9,7 @@ use arbitrary::{Result, Unstructured};
 use psp_emu::model::MILAN;
 
 /// Every command with its fields: `h` handle, `a` ASID, `p` policy, `@` address, `l` length, `w` any word,
-/// `f` flags of 16 bits, `.` padding of 4 bytes, `,` of 2, `8` any 8 bytes.
+/// `f` flags of 16 bits, `q` sizes of two queues in pages, `.` padding of 4 bytes, `,` of 2, `8` any 8 bytes.
 pub const COMMANDS: &[(u16, &str)] = &[
     (0x001, "f,.@l"),
     (0x002, ""),
@@ -25,6 +25,7 @@ pub const COMMANDS: &[(u16, &str)] = &[
     (0x00c, "@l"),
     (0x00d, "lf,@l.@l"),
     (0x00e, ""),
+    (0x00f, "@@@@qfff"),
     (0x020, "h"),
     (0x021, "ha"),
     (0x022, "h"),
@@ -144,6 +145,7 @@ pub fn buffer(u: &mut Unstructured<'_>, fields: &str) -> Result<Vec<u8>> {
             '@' => buffer.extend(address(u)?.to_le_bytes()),
             '8' => buffer.extend(u.arbitrary::<u64>()?.to_le_bytes()),
             'f' => buffer.extend(u.int_in_range(0..=1u16)?.to_le_bytes()),
+            'q' => buffer.extend([1, u.int_in_range(0..=2)?]),
             '.' => buffer.extend([0; 4]),
             _ => buffer.extend([0; 2]),
         }
