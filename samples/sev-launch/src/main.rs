@@ -3,6 +3,9 @@
 //!
 //! Two parties who do not trust each other: the host (`host`) has the machine, the owner (`owner`) has the image and the
 //! secret. They exchange messages (`messages`) and nothing else.
+//!
+//! Specifications: AMD publication 55766, "Secure Encrypted Virtualization API", revision 3.24 (`SEV-API`), and 24593,
+//! "AMD64 Architecture Programmer's Manual, volume 2" (`APM2`).
 #![deny(unsafe_code)]
 
 mod certificates;

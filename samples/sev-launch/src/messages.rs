@@ -2,19 +2,19 @@
 //! What host and owner send each other. These are bytes, because in life they cross a network; neither side has more of
 //! the other than this.
 
-/// Length of each certificate of a platform (SEV-API appendix C.1).
+/// Length of each certificate of a platform (SEV-API, table "SEV Certificate Format").
 pub(crate) const CERTIFICATE_LEN: usize = 2084;
 
-/// Length of a session (SEV-API table 32, launch session parameters).
+/// Length of a session (SEV-API, table "Session Data Buffer").
 pub(crate) const SESSION_LEN: usize = 128;
 
-/// Length of a packet's header (SEV-API table 55).
+/// Length of a packet's header (SEV-API, table "Packet Header").
 pub(crate) const HEADER_LEN: usize = 52;
 
-/// Length of what LAUNCH_MEASURE returns: the measurement and the firmware's nonce (SEV-API table 52).
+/// Length of what LAUNCH_MEASURE returns: the measurement and the firmware's nonce (SEV-API, LAUNCH_MEASURE).
 pub(crate) const MEASUREMENT_LEN: usize = 48;
 
-/// Length of an attestation report (SEV-API table 61).
+/// Length of an attestation report (SEV-API, table "Attestation Report").
 pub(crate) const REPORT_LEN: usize = 208;
 
 /// Host to owner: the platform's PDH, PEK, OCA and CEK certificates, one after the other.

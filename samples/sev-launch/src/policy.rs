@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-//! The policy of a guest (SEV-API table 2): the owner chooses it, the firmware enforces it.
+//! The policy of a guest (SEV-API, table "Guest Policy"): the owner chooses it, the firmware enforces it.
 
 /// No debugging: DBG_DECRYPT and DBG_ENCRYPT are refused.
 pub(crate) const NODBG: u32 = 1 << 0;

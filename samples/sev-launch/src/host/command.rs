@@ -66,7 +66,7 @@ impl CommandError {
     }
 }
 
-/// The firmware's answer; 0 when it was not asked (SEV-API table 6, status codes).
+/// The firmware's answer; 0 when it was not asked (SEV-API, "Status Codes").
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct FirmwareStatus(u32);
 

@@ -164,7 +164,7 @@ pub(super) fn len(bytes: &[u8]) -> u32 {
     u32::try_from(bytes.len()).expect("a short buffer")
 }
 
-/// SEV-API table 41, guest states.
+/// The name of a guest's state (SEV-API, "Guest State Machine").
 fn state_name(state: u32) -> &'static str {
     const NAMES: [&str; 7] = [
         "UNINIT", "LUPDATE", "LSECRET", "RUNNING", "SUPDATE", "RUPDATE", "SENT",

@@ -12,7 +12,7 @@ use sev::{
 use zerocopy::{little_endian::U32, FromBytes};
 use zerocopy_derive::{FromBytes, Immutable, KnownLayout, Unaligned};
 
-/// SEV-API, ATTESTATION: the report.
+/// The report (SEV-API, table "Attestation Report").
 #[derive(FromBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
 struct Report {

@@ -63,7 +63,7 @@ impl Platform {
         }
     }
 
-    /// The keys in an owner's session, TEK and TIK, as the firmware gets at them (SEV-API 2.2.2).
+    /// The keys in an owner's session, TEK and TIK, as the firmware gets at them (SEV-API, "Key Derivation").
     fn open(&self, certificate: &[u8], session: &[u8]) -> ([u8; 16], [u8; 16]) {
         let peer = point(certificate);
         let mut deriver = Deriver::new(&self.pdh).unwrap();

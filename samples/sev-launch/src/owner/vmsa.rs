@@ -5,7 +5,7 @@
 
 use crate::image::PAGE;
 
-/// Attributes of segments (APM2 table 4-2, in the VMCB's packing).
+/// Attributes of segments: P, DPL, S and type, as in a descriptor.
 const CODE: u16 = 0x9a;
 const DATA: u16 = 0x92;
 const LDT: u16 = 0x82;
