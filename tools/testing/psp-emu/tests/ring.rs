@@ -195,7 +195,7 @@ fn high_priority_comes_first() {
     let queues: Vec<_> = outcome.records.iter().map(|record| record.queue).collect();
     let (high, low) = (Some(Queue::High), Some(Queue::Low));
     assert_eq!(queues, [high, high, low, low]);
-    assert_eq!(host.heads(), BOTH | 2 << 16 | 2);
+    assert_eq!(host.heads(), BOTH | (2 << 16) | 2);
     assert!(!outcome.interrupt, "nobody asked for one");
 }
 
@@ -230,26 +230,26 @@ fn an_error_pauses_its_queue_until_the_handshake() {
     );
     assert!(outcome.interrupt);
     assert_eq!(interrupts(&outcome), [false, true, false]);
-    assert_eq!(host.heads(), LOW_ONLY | PAUSED | 2 << 16 | 1);
+    assert_eq!(host.heads(), LOW_ONLY | PAUSED | (2 << 16) | 1);
     assert_eq!((host.high_status(1), host.high_status(2)), (0x11, UNTOLD));
 
     assert_eq!(host.go(0), Outcome::default(), "still paused");
     assert_eq!(host.go(RESUME_LOW), Outcome::default(), "the other queue");
-    assert_eq!(host.heads(), LOW_ONLY | PAUSED | 2 << 16 | 1);
+    assert_eq!(host.heads(), LOW_ONLY | PAUSED | (2 << 16) | 1);
     assert_eq!(
         host.go(RESUME_HIGH),
         Outcome::default(),
         "half the handshake"
     );
-    assert_eq!(host.heads(), BOTH | PAUSED | 2 << 16 | 1);
+    assert_eq!(host.heads(), BOTH | PAUSED | (2 << 16) | 1);
     assert_eq!(ids(&host.go(0)), [id::PDH_GEN]);
-    assert_eq!(host.heads(), BOTH | PAUSED | 3 << 16 | 1);
+    assert_eq!(host.heads(), BOTH | PAUSED | (3 << 16) | 1);
 
     host.low(0x7ff, 0);
     host.go(0);
-    assert_eq!(host.heads(), HIGH_ONLY | PAUSED | 3 << 16 | 2);
+    assert_eq!(host.heads(), HIGH_ONLY | PAUSED | (3 << 16) | 2);
     host.go(RESUME_LOW);
-    assert_eq!(host.heads(), BOTH | PAUSED | 3 << 16 | 2);
+    assert_eq!(host.heads(), BOTH | PAUSED | (3 << 16) | 2);
 }
 
 #[test]
@@ -464,7 +464,7 @@ fn shutdown_from_a_queue_ends_the_mode() {
         (vec![id::SHUTDOWN], true)
     );
     assert_eq!((host.high_status(0), host.high_status(1)), (0, UNTOLD));
-    assert_eq!(host.heads(), BOTH | DONE | 1 << 16);
+    assert_eq!(host.heads(), BOTH | DONE | (1 << 16));
     assert_eq!(
         host.go(0),
         Outcome::default(),

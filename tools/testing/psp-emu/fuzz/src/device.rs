@@ -92,7 +92,7 @@ fn steps(u: &mut Unstructured<'_>) -> Result<()> {
                     let _ = device.bar2_write(offset, &value.to_le_bytes(), &mut ram, now);
                 };
                 write(map.addr_hi, u.arbitrary::<u32>()? & 0x00ff_00ff);
-                write(map.cmdresp, u.arbitrary::<u32>()? | 3 << 30);
+                write(map.cmdresp, u.arbitrary::<u32>()? | (3 << 30));
             }
             5 => {
                 let len = u.int_in_range(0..=16usize)?;

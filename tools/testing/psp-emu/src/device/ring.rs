@@ -15,7 +15,7 @@ use crate::{
 /// Control: forget the status bits.
 const CONTROL_CLEAR: u32 = 1 << 29;
 /// Control: the x86 has written a control word of this mode. Anything else ends the mode.
-const CONTROL_IN_MODE: u32 = 1 << 31 | 1 << 30;
+const CONTROL_IN_MODE: u32 = (1 << 31) | (1 << 30);
 
 /// Heads: there was nothing to do.
 const HEAD_ALL_EMPTY: u32 = 1 << 28;

@@ -145,7 +145,7 @@ impl Host {
     }
 
     pub fn write_tails(&mut self) {
-        let tails = u32::from(self.low_tail) | u32::from(self.high_tail) << 16;
+        let tails = u32::from(self.low_tail) | (u32::from(self.high_tail) << 16);
         let register = self.machine.device.model().registers.addr_hi;
         self.machine.write(register, tails);
     }
