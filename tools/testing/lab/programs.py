@@ -24,14 +24,23 @@ QUICKLY = {"OPENSSL_NO_VENDOR": "1", "CARGO_PROFILE_RELEASE_OPT_LEVEL": "0", "CA
 
 def psp_emu(root):
     """The emulated PSP's program; builds it when missing or out of date."""
+    return _psp_emu(root) / "psp-emu"
+
+
+def make_firmware(root):
+    """The program that makes firmware images for the emulated PSP."""
+    return _psp_emu(root) / "make-firmware"
+
+
+def _psp_emu(root):
     sources = (CHECKOUT / "rust", TESTING / "psp-emu")
-    return _built(root, "psp-emu", sources, "psp-emu", "the emulated PSP", lines=120) / "psp-emu"
+    return _built(root, "psp-emu", sources, ("psp-emu", "make-firmware"), "the emulated PSP", lines=120)
 
 
 def sev_cpu(root):
     """The QEMU plugin."""
     plugin = "libsev_cpu.so"
-    return _built(root, "sev-cpu", (TESTING / "sev-cpu",), plugin, "the QEMU plugin", lines=5) / plugin
+    return _built(root, "sev-cpu", (TESTING / "sev-cpu",), (plugin,), "the QEMU plugin", lines=5) / plugin
 
 
 def sevctl(root):
@@ -50,7 +59,7 @@ def sevctl(root):
 def sev_launch(root):
     """A layer for the tool root with the sample sev-launch in /usr/local/bin."""
     sources = (CHECKOUT / "samples/sev-launch",)
-    return _built(root, "sev-launch", sources, "sev-launch", "sev-launch", lines=150, into="usr/local/bin")
+    return _built(root, "sev-launch", sources, ("sev-launch",), "sev-launch", lines=150, into="usr/local/bin")
 
 
 def checks_environment(root):
@@ -117,15 +126,16 @@ def cargo_environment(target=None):
     return {"CARGO_HOME": str(home), "CARGO_TARGET_DIR": str(target or build_root() / "target"), "CARGO_TERM_COLOR": "never"}
 
 
-def _built(root, package, sources, product, title, lines, into="."):
-    """A cache entry with the product of one of the workspace's packages in its directory `into`."""
+def _built(root, package, sources, products, title, lines, into="."):
+    """A cache entry with the products of one of the workspace's packages in its directory `into`."""
     manifests = (CHECKOUT / "Cargo.toml", CHECKOUT / "Cargo.lock")
-    key = digest(root.name, into, digest_tree(*sources, *manifests))
+    key = digest(root.name, into, *products, digest_tree(*sources, *manifests))
 
     def build(new):
         with progress.Step(package, f"Building {title}", lines) as step:
             step.run(root, ["cargo", "build", "--locked", "--release", "--package", package], env=cargo_environment())
             (new / into).mkdir(parents=True, exist_ok=True)
-            shutil.copy(build_root() / "target/release" / product, new / into)
+            for product in products:
+                shutil.copy(build_root() / "target/release" / product, new / into)
 
     return cache.entry(package, key, title, build, SPACE_MIB)

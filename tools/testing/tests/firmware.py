@@ -4,7 +4,6 @@
 import json
 
 from lab import programs
-from lab.paths import CHECKOUT
 from lab.suites import Failure, contains, equal, watched
 
 # What the tests boot; made before the first, which has no time for that.
@@ -26,9 +25,8 @@ def images(context, processor, **versions):
     share = context.directory / "share"
     share.mkdir()
     for name, version in versions.items():
-        context.output("cargo", "run", "--quiet", "--locked", "--release", "--package", "psp-emu",
-                       "--example", "make-firmware", processor, version, share / name,
-                       cwd=CHECKOUT, env=programs.cargo_environment(), binds=[(share, share, False)])
+        context.output(programs.make_firmware(context.root), processor, version, share / name,
+                       binds=[(share, share, False)])
     return share
 
 

@@ -2,6 +2,8 @@
 //! Makes a firmware image that DOWNLOAD_FIRMWARE of an emulated PSP accepts: named
 //! `amd/amd_sev_fam19h_model0xh.sbin` in a guest's /lib/firmware, Linux downloads it to a Milan.
 
+#![forbid(unsafe_code)]
+
 use psp_emu::{
     firmware::image,
     model::{ModelRef, Version},
