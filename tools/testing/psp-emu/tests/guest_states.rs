@@ -48,8 +48,8 @@ const TABLE: &[(u16, &str, &str)] = &[
     (guest_id::RECEIVE_FINISH,      "gggg3g", "gggg3g"),
     (guest_id::DBG_DECRYPT,         "======", "iiiiii"),
     (guest_id::DBG_ENCRYPT,         "======", "iiiiii"),
-    (guest_id::SWAP_OUT,            "ii==i=", "iiiiii"),
-    (guest_id::SWAP_IN,             "ii==i=", "iiiiii"),
+    (guest_id::SWAP_OUT,            "======", "iiiiii"),
+    (guest_id::SWAP_IN,             "======", "iiiiii"),
 ];
 
 /// What a driver can see of platform, guest and RAM.

@@ -13,11 +13,7 @@
 //! 0x3c   4  bit 0: size of the page, bits 1 and 2: its type
 //! ```
 
-use super::{
-    command::CommandBuffer,
-    guest::{Guest, Phase},
-    vmsa, Done, Firmware, Status,
-};
+use super::{command::CommandBuffer, vmsa, Done, Firmware, Status};
 use crate::memory::GuestMemory;
 use std::ops::Range;
 
@@ -121,15 +117,6 @@ impl Request {
     }
 }
 
-/// Whether the guest may run, or did before it was sent.
-fn is_in_use(guest: &Guest) -> Done {
-    guest.active()?;
-    match guest.phase {
-        Phase::Running | Phase::SendUpdate { .. } | Phase::Sent => Ok(()),
-        _ => Err(Status::INACTIVE),
-    }
-}
-
 /// SWAP_OUT (0x070): encrypts a page for storage.
 pub(super) fn swap_out(
     fw: &mut Firmware,
@@ -140,7 +127,7 @@ pub(super) fn swap_out(
     session.guest(buffer.u32(at::HANDLE))?;
     let request = Request::parse(buffer, memory, PAGE_SIZE | PAGE_TYPE)?;
     let guest = session.guest_mut(buffer.u32(at::HANDLE))?;
-    is_in_use(guest)?;
+    guest.active()?;
     if guest.swapped >= LAST_NUMBER {
         return Err(Status::AEAD_OFLOW);
     }
@@ -182,7 +169,7 @@ pub(super) fn swap_in(
         return Err(Status::INVALID_PARAM);
     }
     let guest = session.guest(buffer.u32(at::HANDLE))?;
-    is_in_use(guest)?;
+    guest.active()?;
     let (mut number, mut tag) = ([0; 8], [0; 16]);
     number.copy_from_slice(&mdata[MDATA_NUMBER]);
     tag.copy_from_slice(&mdata[MDATA_TAG]);
