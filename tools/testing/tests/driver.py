@@ -223,6 +223,26 @@ def test_a_failed_init_is_told_to_everyone(context):
     contains(output, "kvm_amd: SEV-ES disabled", "KVM is told the truth")
 
 
+def test_interrupts_for_nothing_and_garbage_are_lived_with(context):
+    share = sev_ioctl(context)
+    script = """
+        for i in $(seq 20); do /mnt/share/sev-ioctl get_id2 || exit; done | grep -c 'get_id2 rw OK'
+        /mnt/share/sev-ioctl pdh_gen pdh_gen | cut -d' ' -f1-4
+        dmesg | grep -c 'without its interrupt'"""
+    output = host(context, script, "--fault", "early-irq", "--fault", "double-irq",
+                  "--fault", "garbage:0xdeadbeef:PDH_GEN:1", "--share", share, status=1)
+    equal(output, "20\npdh_gen rw EIO error=0xbeef\npdh_gen rw OK error=0\n0\n", "answers, and lost interrupts")
+
+
+def test_a_firmware_that_has_lost_its_state_is_initialised_again(context):
+    share = sev_ioctl(context)
+    output = host(context, "/mnt/share/sev-ioctl pdh_gen pdh_gen platform_status",
+                  "--fault", "state-loss:PDH_GEN:1", "--share", share)
+    lines = output.splitlines()
+    equal(lines[:2], ["pdh_gen rw EIO error=0x1", "pdh_gen rw OK error=0"], "answers")
+    contains(lines[-1], " state=0 ", "whoever found it shut down left it so")
+
+
 def test_many_callers_at_once(context):
     share = sev_ioctl(context)
     script = """

@@ -35,6 +35,8 @@ const REQUEST_COMMAND_MASK: u32 = 0x7ff;
 const RESPONSE: u32 = 1 << 31;
 /// INTEN and INTSTS: a mailbox command has completed.
 const INT_COMMAND_COMPLETE: u32 = 1 << 1;
+/// The time between an interrupt and the second one of [`Kind::DoubleIrq`].
+const AGAIN_AFTER: Duration = Duration::from_millis(1);
 
 /// Where a command came from.
 #[derive(Clone, Copy, Debug)]
@@ -49,6 +51,10 @@ struct Running {
     source: Source,
     status: Status,
     interrupt: bool,
+    /// What the response register holds afterwards instead of the status.
+    garbage: Option<u32>,
+    /// The interrupt comes twice.
+    interrupts_again: bool,
     /// `None`: never.
     due: Option<Duration>,
 }
@@ -68,6 +74,8 @@ pub struct Device {
     inten: u32,
     intsts: u32,
     running: Option<Running>,
+    /// When an interrupt comes that nothing has caused.
+    stray_interrupt: Option<Duration>,
     /// In ring buffer mode.
     ring: Option<Ring>,
     accesses: Accesses,
@@ -89,6 +97,7 @@ impl Device {
             inten: 0,
             intsts: 0,
             running: None,
+            stray_interrupt: None,
             ring: None,
             accesses: Accesses::default(),
         }
@@ -100,7 +109,7 @@ impl Device {
         self.config = PciConfig::new(self.model);
         self.cmdresp = RESPONSE;
         (self.addr_lo, self.addr_hi, self.inten, self.intsts) = (0, 0, 0, 0);
-        self.running = None;
+        (self.running, self.stray_interrupt) = (None, None);
         self.ring = None;
         self.accesses = Accesses::default();
     }
@@ -163,7 +172,8 @@ impl Device {
     /// When [`Device::tick`] has something to do next.
     #[must_use]
     pub fn next_event(&self) -> Option<Duration> {
-        self.running.and_then(|running| running.due)
+        let due = self.running.and_then(|running| running.due);
+        due.into_iter().chain(self.stray_interrupt).min()
     }
 
     /// Lets time pass: publishes a late command whose time has come, and in ring buffer mode goes on with
@@ -177,9 +187,16 @@ impl Device {
         }) {
             self.running = None;
             outcome.interrupt |= self.complete(running, memory);
+            if running.interrupt && running.interrupts_again {
+                self.stray_interrupt = Some(due + AGAIN_AFTER);
+            }
             if matches!(running.source, Source::Queue(_)) {
                 outcome.add(self.take_next(memory, due));
             }
+        }
+        if self.stray_interrupt.is_some_and(|due| due <= now) {
+            self.stray_interrupt = None;
+            outcome.interrupt |= self.raise();
         }
         outcome
     }
@@ -279,6 +296,9 @@ impl Device {
             Source::Queue(entry) => (entry.id, entry.addr, Some(entry.queue)),
         };
         let effect = self.faults.apply(id);
+        if effect.state_loss {
+            self.firmware.reset();
+        }
         let status =
             (!effect.no_response).then(|| self.firmware.execute(id, addr, memory, effect.over));
         let delay = effect.delay + self.latency.of(id, self.firmware.moved());
@@ -291,6 +311,8 @@ impl Device {
             source,
             status: status.unwrap_or(Status::SUCCESS),
             interrupt,
+            garbage: effect.garbage,
+            interrupts_again: effect.double_irq,
             due: status.map(|_| now.saturating_add(delay)),
         });
         let record = Record {
@@ -303,7 +325,7 @@ impl Device {
             accesses: std::mem::take(&mut self.accesses),
         };
         Outcome {
-            interrupt: false,
+            interrupt: effect.early_irq && self.raise(),
             records: vec![record],
         }
     }
@@ -327,6 +349,9 @@ impl Device {
                 self.addr_lo = ring.heads();
             }
             _ => self.respond(running.status),
+        }
+        if let Some(word) = running.garbage {
+            self.cmdresp = word;
         }
         // RING_BUFFER begins the mode, SHUTDOWN ends it.
         match (self.firmware.ring_buffer(), &self.ring) {

@@ -304,3 +304,57 @@ fn fault_length_lies_in_the_command_buffer() {
     machine.ram.read(COMMAND + 8, &mut len).unwrap();
     assert_eq!(len, [0xff; 4]);
 }
+
+#[test]
+fn fault_early_irq_interrupts_before_the_answer() {
+    let mut machine = Machine::new(&MILAN, &["early-irq:NOP:1", "late:5:NOP"]);
+    machine.enable_interrupts();
+    assert!(machine.command(id::NOP, IOC).interrupt);
+    assert_eq!(machine.response() & READY, 0, "no answer yet");
+    assert!(machine.tick(NOW + Duration::from_millis(5)).interrupt);
+    assert_eq!(machine.response(), READY);
+    assert!(!machine.command(id::NOP, IOC).interrupt, "once only");
+}
+
+#[test]
+fn fault_double_irq_interrupts_for_nothing() {
+    let mut machine = Machine::new(&MILAN, &["double-irq"]);
+    machine.enable_interrupts();
+    assert!(machine.command(id::NOP, IOC).interrupt);
+    machine.write(MILAN.registers.intsts, COMPLETE);
+    let again = NOW + Duration::from_millis(1);
+    assert_eq!(machine.device.next_event(), Some(again));
+    assert!(machine.tick(again).interrupt);
+    assert_eq!(machine.read(MILAN.registers.intsts), COMPLETE);
+    assert_eq!(machine.device.next_event(), None);
+    assert!(!machine.command(id::NOP, 0).interrupt);
+    assert_eq!(
+        machine.device.next_event(),
+        None,
+        "without the first no second"
+    );
+}
+
+#[test]
+fn fault_garbage_is_what_the_response_register_holds() {
+    let mut machine = Machine::new(&MILAN, &["garbage:0xdeadbeef:NOP:1"]);
+    machine.command(id::NOP, 0);
+    assert_eq!(machine.response(), 0xdead_beef);
+    machine.command(id::NOP, 0);
+    assert_eq!(machine.response(), READY);
+}
+
+#[test]
+fn fault_state_loss_leaves_what_is_in_flash() {
+    let mut machine = Machine::new(&MILAN, &["state-loss:PDH_GEN:1"]);
+    machine.ram.write(COMMAND, &[0; 20]).unwrap();
+    for (command, expected) in [
+        (id::INIT, 0),
+        (id::PDH_GEN, 1),
+        (id::INIT, 0),
+        (id::PDH_GEN, 0),
+    ] {
+        machine.command(command, 0);
+        assert_eq!(machine.response(), READY | expected, "{command:#x}");
+    }
+}

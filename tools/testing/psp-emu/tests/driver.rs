@@ -330,3 +330,35 @@ fn an_unknown_status_keeps_its_number() {
     let refused = ReplyError::Firmware(FwStatus::new(0x8004));
     assert_eq!(host.call(PdhGen), Err(refused));
 }
+
+#[test]
+fn interrupts_for_nothing_cost_nothing() {
+    for fault in ["early-irq", "double-irq"] {
+        let mut host = Host::new(&MILAN, &[fault, "late:3:any"]);
+        for _ in 0..5 {
+            assert_eq!(host.state(), PlatformState::Uninit, "{fault}");
+            // The second interrupt may come between two commands, or during the next.
+            host.pass(Duration::from_micros(500));
+        }
+        assert_eq!(host.mailbox.lost_interrupts(), 0, "{fault}");
+        assert!(
+            host.now < Duration::from_millis(100),
+            "{fault}: {:?}",
+            host.now
+        );
+    }
+}
+
+#[test]
+fn a_garbage_answer_is_a_status_or_none() {
+    // With the response bit it is some firmware's unknown status, without it is no answer.
+    let mut host = Host::new(&MILAN, &["garbage:0xdeadbeef:PLATFORM_STATUS"]);
+    let done = host.exchange(PlatformStatus::default()).unwrap();
+    assert_eq!(done.status, FwStatus::new(0xbeef));
+    let mut host = Host::new(&MILAN, &["garbage:0x1234:PLATFORM_STATUS"]);
+    let silent = host.exchange(PlatformStatus::default());
+    assert_eq!(silent.unwrap_err(), MailboxFault::Timeout);
+    let mut host = Host::new(&MILAN, &["garbage:0xffffffff:PLATFORM_STATUS"]);
+    let gone = host.exchange(PlatformStatus::default());
+    assert_eq!(gone.unwrap_err(), MailboxFault::Gone);
+}

@@ -15,12 +15,20 @@ pub enum Kind {
     NoResponse,
     /// The command completes without an interrupt.
     LostIrq,
+    /// An interrupt comes when the command is taken, before the one of its completion.
+    EarlyIrq,
+    /// The interrupt of the completion comes a second time, a millisecond later.
+    DoubleIrq,
     /// The command completes this much later.
     Late(Duration),
     /// The command is not run and answers this status.
     Status(Status),
     /// The command reports this length wherever it reports one.
     Length(u32),
+    /// The command completes and the response register then holds this word.
+    Garbage(u32),
+    /// The firmware has crashed and started again before the command: what is not in flash is lost.
+    StateLoss,
 }
 
 /// One fault: what, for which command, how often.
@@ -39,7 +47,8 @@ pub struct Fault {
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FaultError {
     #[error(
-        "unknown fault \"{0}\" (known: all-ones, stuck-busy, no-response, lost-irq, late:MS, status:CODE, length:N)"
+        "unknown fault \"{0}\" (known: all-ones, stuck-busy, no-response, lost-irq, early-irq, double-irq, \
+         late:MS, status:CODE, length:N, garbage:WORD, state-loss)"
     )]
     Unknown(String),
     #[error("fault \"{0}\" needs an argument: {1}")]
@@ -81,6 +90,13 @@ impl FromStr for Fault {
             "stuck-busy" => ("stuck-busy", Kind::StuckBusy),
             "no-response" => ("no-response", Kind::NoResponse),
             "lost-irq" => ("lost-irq", Kind::LostIrq),
+            "early-irq" => ("early-irq", Kind::EarlyIrq),
+            "double-irq" => ("double-irq", Kind::DoubleIrq),
+            "state-loss" => ("state-loss", Kind::StateLoss),
+            "garbage" => {
+                let word = argument("garbage", "32-bit word", parts.next(), number)?;
+                ("garbage", Kind::Garbage(word))
+            }
             "late" => {
                 let ms = argument("late", "number of milliseconds", parts.next(), number)?;
                 ("late", Kind::Late(Duration::from_millis(ms.into())))
@@ -131,6 +147,10 @@ pub struct Faults(Vec<Fault>);
 pub(super) struct Effect {
     pub(super) no_response: bool,
     pub(super) lost_irq: bool,
+    pub(super) early_irq: bool,
+    pub(super) double_irq: bool,
+    pub(super) state_loss: bool,
+    pub(super) garbage: Option<u32>,
     pub(super) delay: Duration,
     pub(super) over: Override,
 }
@@ -173,6 +193,10 @@ impl Faults {
                 Kind::AllOnes | Kind::StuckBusy => {}
                 Kind::NoResponse => effect.no_response = true,
                 Kind::LostIrq => effect.lost_irq = true,
+                Kind::EarlyIrq => effect.early_irq = true,
+                Kind::DoubleIrq => effect.double_irq = true,
+                Kind::StateLoss => effect.state_loss = true,
+                Kind::Garbage(word) => effect.garbage = Some(word),
                 Kind::Late(delay) => effect.delay = delay,
                 Kind::Status(status) => effect.over.status = Some(status),
                 Kind::Length(length) => effect.over.length = Some(length),
@@ -217,6 +241,13 @@ mod tests {
                 "status:bad_signature",
                 fault(Kind::Status(Status::BAD_SIGNATURE), None, None),
             ),
+            ("early-irq:any:1", fault(Kind::EarlyIrq, None, Some(1))),
+            ("double-irq:4", fault(Kind::DoubleIrq, Some(4), None)),
+            ("state-loss", fault(Kind::StateLoss, None, None)),
+            (
+                "garbage:0x8000dead:4",
+                fault(Kind::Garbage(0x8000_dead), Some(4), None),
+            ),
             (
                 "length:0xffffffff:GET_ID",
                 fault(Kind::Length(u32::MAX), Some(0xc), None),
@@ -239,6 +270,8 @@ mod tests {
             "status:70000",
             "length",
             "length:0x100000000",
+            "garbage",
+            "garbage:-1",
             "all-ones:INIT",
             "stuck-busy:any",
             "no-response:NOSUCH",
