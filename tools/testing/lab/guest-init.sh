@@ -48,9 +48,6 @@ if [ -e /has-share ]; then
 	# readahead: reads are cached, writes go through, so nothing is lost when the VM ends.
 	mount -t 9p -o "cache=readahead,$options" share /root/mnt/share || die "cannot mount the shared directory"
 fi
-# The kernel looks for firmware where its first process has its root, which is here.
-mkdir -p /lib
-ln -sfn /root/lib/firmware /lib/firmware
 hostname lab
 ip link set lo up
 

@@ -13,7 +13,7 @@ BOOT_MODULES = ("netfs", "9pnet", "9p", "9pnet_virtio", "overlay")
 APPLETS = ("cat", "chroot", "grep", "hostname", "insmod", "ip", "ln", "mkdir", "mkfifo", "mount", "poweroff", "sed", "setsid",
            "sleep", "stty", "usleep")
 
-DIRECTORIES = ("bin", "boot", "dev", "proc", "sys")
+DIRECTORIES = ("bin", "boot", "dev", "lib", "proc", "sys")
 
 
 def build(root, modules_dir, drivers, command, stdin, terminal, share):
@@ -28,6 +28,8 @@ def build(root, modules_dir, drivers, command, stdin, terminal, share):
     archive.file("bin/busybox", (root / "usr/bin/busybox").read_bytes(), 0o755)
     for applet in APPLETS:
         archive.symlink(f"bin/{applet}", "busybox")
+    # The kernel looks for firmware where its first process has its root; COMMAND has the tool root.
+    archive.symlink("lib/firmware", "/root/lib/firmware")
     archive.file("init", (LAB / "guest-init.sh").read_bytes(), 0o755)
     loaded = []
     for name in BOOT_MODULES:

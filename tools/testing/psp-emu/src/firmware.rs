@@ -13,6 +13,7 @@ mod asid;
 mod attestation;
 mod chip;
 mod command;
+mod copy;
 pub mod cores;
 mod debug;
 mod guest;

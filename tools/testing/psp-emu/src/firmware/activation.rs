@@ -6,7 +6,6 @@ use super::{
     asid::Asids,
     command::CommandBuffer,
     guest::{Guest, Phase},
-    private::Vek,
     Done, Firmware, Session, Status,
 };
 use crate::memory::GuestMemory;
@@ -36,17 +35,8 @@ mod guest_status_at {
     pub(super) const STATE: usize = 0xc;
 }
 
-/// Offsets in the command buffer of COPY.
-mod copy_at {
-    pub(super) const LENGTH: usize = 0x4;
-    pub(super) const SRC_PADDR: usize = 0x8;
-    pub(super) const DST_PADDR: usize = 0x10;
-}
-
 /// APIC ids ACTIVATE_EX takes at most.
 const MAX_APIC_IDS: u32 = 256;
-/// COPY works on whole pages of this length in bytes.
-const PAGE: u64 = 4096;
 
 /// Gives `guest` an ASID: at once in use when the guest is running, otherwise from when it is. A guest that
 /// has been sent away gets none.
@@ -182,47 +172,6 @@ pub(super) fn df_flush(fw: &mut Firmware, _: &mut CommandBuffer, _: &mut dyn Gue
     }
     if let Ok(session) = fw.session_mut() {
         session.asids.flush();
-    }
-    Ok(())
-}
-
-/// COPY (0x024): moves pages of an active guest to another address, where they have to be encrypted
-/// differently.
-pub(super) fn copy(
-    fw: &mut Firmware,
-    buffer: &mut CommandBuffer,
-    memory: &mut dyn GuestMemory,
-) -> Done {
-    use copy_at as at;
-    let guest = fw.session()?.guest(buffer.u32(HANDLE))?;
-    guest.active()?;
-    let len = u64::from(buffer.u32(at::LENGTH));
-    if len == 0 || len % PAGE != 0 {
-        return Err(Status::INVALID_LEN);
-    }
-    let (src, dst) = (buffer.address(at::SRC_PADDR), buffer.address(at::DST_PADDR));
-    if src % PAGE != 0
-        || dst % PAGE != 0
-        || !memory.is_writable(src, len)
-        || !memory.is_writable(dst, len)
-    {
-        return Err(Status::INVALID_ADDRESS);
-    }
-    copy_pages(&guest.vek, memory, src, dst, len)
-}
-
-/// Copies page by page, from the end when the source would be overwritten otherwise.
-fn copy_pages(vek: &Vek, memory: &mut dyn GuestMemory, src: u64, dst: u64, len: u64) -> Done {
-    let backwards = src < dst;
-    let mut page = vec![0; PAGE as usize];
-    for offset in (0..len).step_by(PAGE as usize) {
-        let offset = if backwards {
-            len - PAGE - offset
-        } else {
-            offset
-        };
-        vek.read(memory, src + offset, &mut page)?;
-        vek.write(memory, dst + offset, &mut page)?;
     }
     Ok(())
 }

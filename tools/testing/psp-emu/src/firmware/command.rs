@@ -6,8 +6,8 @@
 //! answers UNSUPPORTED on the others, ids without a row INVALID_COMMAND.
 
 use super::{
-    activation, attestation, debug, launch, ownership, platform, receive, ring_buffer, send, start,
-    swap, Done, Firmware, Status,
+    activation, attestation, copy, debug, launch, ownership, platform, receive, ring_buffer, send,
+    start, swap, Done, Firmware, Status,
 };
 use crate::{memory::GuestMemory, model::Model};
 use std::ops::Range;
@@ -97,7 +97,7 @@ static COMMANDS: &[Command] = &[
     row(0x021, "ACTIVATE",            0x08, Buffer::In,    (0, 0),  activation::activate),
     row(0x022, "DEACTIVATE",          0x04, Buffer::In,    (0, 0),  activation::deactivate),
     row(0x023, "GUEST_STATUS",        0x0d, Buffer::InOut, (0, 0),  activation::guest_status),
-    row(0x024, "COPY",                0x18, Buffer::In,    (0, 17), activation::copy),
+    row(0x024, "COPY",                0x18, Buffer::In,    (0, 17), copy::copy),
     row(0x025, "ACTIVATE_EX",         0x18, Buffer::In,    (0, 17), activation::activate_ex),
     row(0x030, "LAUNCH_START",        0x24, Buffer::InOut, (0, 0),  start::launch_start),
     row(0x031, "LAUNCH_UPDATE_DATA",  0x14, Buffer::In,    (0, 0),  launch::launch_update_data),

@@ -5,7 +5,6 @@
 use super::{
     command::CommandBuffer,
     guest::Phase,
-    policy::Policy,
     private::{in_chunks, is_aligned},
     transcript::{Hex, Measured, RegionKind},
     transport::{self, Transport},
@@ -64,13 +63,14 @@ fn update(
 ) -> Done {
     let session = fw.session_mut()?;
     let (guest, checksums) = session.guest_and_checksums(buffer.u32(HANDLE))?;
+    let (has_es, active) = (guest.has_es(), guest.active());
     let Phase::LaunchUpdate { digest, .. } = &mut guest.phase else {
         return Err(Status::INVALID_GUEST_STATE);
     };
-    if kind == RegionKind::Vmsa && !guest.policy.has(Policy::ES) {
-        return Err(Status::UNSUPPORTED);
+    if kind == RegionKind::Vmsa {
+        has_es?;
     }
-    guest.asid.ok_or(Status::INACTIVE)?;
+    active?;
     let (addr, len) = (
         buffer.address(update_at::PADDR),
         buffer.len(update_at::LENGTH),

@@ -5,13 +5,14 @@
 
 use super::Done;
 use crate::{
-    crypto::{memory_key::MemoryKey, Random},
+    crypto::{
+        memory_key::{MemoryKey, BLOCK_LEN},
+        Random,
+    },
     memory::GuestMemory,
 };
 use std::str::FromStr;
 
-/// Unit of encryption in bytes: private memory is addressed in multiples of it.
-pub(super) const BLOCK: usize = 16;
 /// So much memory is worked on at a time: it fits the processor's caches.
 const CHUNK: usize = 64 << 10;
 
@@ -64,7 +65,7 @@ impl Vek {
 
     /// Reads private memory.
     ///
-    /// `addr` and the length are multiples of [`BLOCK`].
+    /// `addr` and the length are multiples of [`BLOCK_LEN`].
     ///
     /// # Errors
     ///
@@ -79,7 +80,7 @@ impl Vek {
 
     /// Writes private memory; `data` is encrypted in place.
     ///
-    /// `addr` and the length are multiples of [`BLOCK`].
+    /// `addr` and the length are multiples of [`BLOCK_LEN`].
     ///
     /// # Errors
     ///
@@ -102,7 +103,7 @@ pub(super) fn in_chunks(len: usize, mut work: impl FnMut(u64, &mut [u8]) -> Done
     Ok(())
 }
 
-/// Whether a number of bytes, or an address, is a multiple of [`BLOCK`].
+/// Whether a number of bytes, or an address, is a multiple of [`BLOCK_LEN`].
 pub(super) fn is_aligned(number: u64) -> bool {
-    number % BLOCK as u64 == 0
+    number % BLOCK_LEN as u64 == 0
 }

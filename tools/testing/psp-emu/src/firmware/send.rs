@@ -5,6 +5,7 @@ use super::{
     command::CommandBuffer,
     guest::Phase,
     policy::Policy,
+    private::is_aligned,
     transport::{self, check_len},
     Done, Firmware, Status,
 };
@@ -231,7 +232,7 @@ fn update(
         buffer.address(at::GUEST_PADDR),
         buffer.address(at::HDR_PADDR),
     );
-    if guest_addr % 16 != 0 || !memory.is_writable(header_addr, HEADER_LEN as u64) {
+    if !is_aligned(guest_addr) || !memory.is_writable(header_addr, HEADER_LEN as u64) {
         return Err(Status::INVALID_ADDRESS);
     }
     let mut data = vec![0; len];

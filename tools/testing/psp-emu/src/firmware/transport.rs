@@ -5,13 +5,10 @@
 //! Linux's `struct sev_data_send_update_vmsa` lacks the padding after the handle and is therefore four bytes
 //! short; nothing in Linux uses it.
 
-use super::{
-    command::CommandBuffer,
-    private::{is_aligned, BLOCK},
-    Done, Status,
-};
+use super::{command::CommandBuffer, private::is_aligned, Done, Status};
 use crate::{
     crypto::{
+        memory_key::BLOCK_LEN,
         session::TransportKeys,
         transport::{Context, PacketHeader, LEN as HEADER_LEN},
     },
@@ -93,7 +90,7 @@ impl Transport {
 ///
 /// INVALID_LEN when a packet cannot hold so many bytes.
 pub(super) fn check_len(len: usize) -> Done {
-    match (BLOCK..=MAX_LEN).contains(&len) && is_aligned(len as u64) {
+    match (BLOCK_LEN..=MAX_LEN).contains(&len) && is_aligned(len as u64) {
         true => Ok(()),
         false => Err(Status::INVALID_LEN),
     }
