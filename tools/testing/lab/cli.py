@@ -94,6 +94,8 @@ def _vm_options(command):
     command.add_argument("--transcripts", metavar="DIR", help="have the emulated PSP write here what guests were launched from")
     command.add_argument("--fault", action="append", default=[], metavar="SPEC", help="a fault for the emulated PSP to inject")
     command.add_argument("--trace", metavar="FILE", help="write the emulated PSP's trace here")
+    command.add_argument("--count-instructions", action="store_true",
+                         help="role host: count what the kernel executes, for programs that ask by CPUID (slower)")
     command.add_argument("--append", action="append", default=[], metavar="WORDS", help="more words for the kernel's command line")
     command.add_argument("--timeout", type=_seconds, metavar="SECONDS", help="end the VM when COMMAND has run for this time, with status 124")
     command.add_argument("--seal", choices=("yes", "no"), help="role guest: seal its private memory")

@@ -39,6 +39,7 @@ def run(options):
         "kernel": kernel.image, "root": f"{RUN}/root", "share": f"{RUN}/share" if options.share else None,
         "logs": RUN, "kept_logs": str(progress.new_log("vm").with_suffix("")),
         "socket": f"{RUN}/psp.sock", "state": f"{RUN}/state", "wbinvd": WBINVD, "psp": [],
+        "count_instructions": options.count_instructions,
     }
     binds = []
     if options.share:

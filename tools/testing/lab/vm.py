@@ -41,7 +41,8 @@ def command_line(spec, fds):
     if spec["share"]:
         arguments += _directory("share", spec["share"], readonly=False)
     if host:
-        arguments += ["-plugin", f"{spec['plugin']},role=host,model={spec['model']},wbinvd={spec['wbinvd']}"]
+        counting = ",instructions=count" if spec["count_instructions"] else ""
+        arguments += ["-plugin", f"{spec['plugin']},role=host,model={spec['model']},wbinvd={spec['wbinvd']}{counting}"]
         arguments += ["-device", '{"driver":"vfio-user-pci","socket":{"path":"%s","type":"unix"}}' % spec["socket"]]
     return arguments
 

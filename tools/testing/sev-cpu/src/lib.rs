@@ -5,11 +5,13 @@
 //! `-plugin libsev_cpu.so,role=host,model=milan,wbinvd=FILE`. TCG has neither instruction answer for SEV, so each of
 //! them is recognised by its bytes when a block is translated; before it is executed the answer goes into the registers
 //! and execution continues behind it. Both instructions are two bytes long. WBINVD is recognised in the
-//! same way, and counted in FILE when there is one.
+//! same way, and counted in FILE when there is one. With `instructions=count` the instructions that the guest's
+//! kernel executes are counted too, and programs can ask for their number.
 //!
-//! `answers` holds what is answered, `wbinvd` counts, `qemu` speaks to QEMU.
+//! `answers` holds what is answered, `instructions` and `wbinvd` count, `qemu` speaks to QEMU.
 
 mod answers;
+mod instructions;
 mod qemu;
 mod wbinvd;
 
@@ -31,6 +33,8 @@ const CPL: u32 = 3;
 
 static MODEL: OnceLock<Model> = OnceLock::new();
 static COUNTERS: OnceLock<Counters> = OnceLock::new();
+/// What each CPU has executed of the kernel; empty when nobody asked for it.
+static INSTRUCTIONS: OnceLock<qemu::Counter> = OnceLock::new();
 
 /// The instructions that are watched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,6 +62,7 @@ impl Watched {
 struct Arguments {
     model: Model,
     wbinvd: Option<PathBuf>,
+    instructions: bool,
 }
 
 /// Called by QEMU when it loads the plugin; anything but 0 ends QEMU.
@@ -89,7 +94,10 @@ pub unsafe extern "C" fn qemu_plugin_install(
     // SAFETY: QEMU's promise, passed on; the version is ours.
     let cpus = unsafe { qemu::max_vcpus(info) };
     match parse(arguments).and_then(|arguments| prepare(arguments, cpus)) {
-        Ok(()) => {
+        Ok(count_instructions) => {
+            if count_instructions {
+                INSTRUCTIONS.get_or_init(qemu::Counter::new);
+            }
             qemu::register(id, on_vcpu, on_translation);
             0
         }
@@ -100,20 +108,20 @@ pub unsafe extern "C" fn qemu_plugin_install(
     }
 }
 
-/// Puts in place what the callbacks use.
-fn prepare(arguments: Arguments, cpus: usize) -> Result<(), String> {
+/// Puts in place what the callbacks use, as far as that needs no QEMU; whether instructions are to be counted.
+fn prepare(arguments: Arguments, cpus: usize) -> Result<bool, String> {
     MODEL.get_or_init(|| arguments.model);
     if let Some(path) = arguments.wbinvd {
         let counters = Counters::create(&path, cpus)
             .map_err(|error| format!("{}: {error}", path.display()))?;
         COUNTERS.get_or_init(|| counters);
     }
-    Ok(())
+    Ok(arguments.instructions)
 }
 
 /// What the arguments ask for. The role is a must: a guest's processor answers otherwise, and is not here yet.
 fn parse(arguments: impl Iterator<Item = String>) -> Result<Arguments, String> {
-    let (mut role, mut model, mut wbinvd) = (None, None, None);
+    let (mut role, mut model, mut wbinvd, mut instructions) = (None, None, None, false);
     for argument in arguments {
         match argument.split_once('=') {
             Some(("role", "host")) => role = Some(()),
@@ -121,12 +129,17 @@ fn parse(arguments: impl Iterator<Item = String>) -> Result<Arguments, String> {
                 model = Some(Model::from_name(name).ok_or(format!("unknown model {name}"))?);
             }
             Some(("wbinvd", file)) => wbinvd = Some(file.into()),
+            Some(("instructions", "count")) => instructions = true,
             _ => return Err(format!("unknown argument {argument}")),
         }
     }
     role.ok_or("role=host is missing")?;
     let model = model.ok_or("model=NAME is missing")?;
-    Ok(Arguments { model, wbinvd })
+    Ok(Arguments {
+        model,
+        wbinvd,
+        instructions,
+    })
 }
 
 extern "C" fn on_vcpu(_vcpu: c_uint, _userdata: *mut c_void) {
@@ -144,13 +157,18 @@ extern "C" fn on_translation(tb: *mut qemu::Tb, _userdata: *mut c_void) {
             Watched::Rdmsr => Some(on_rdmsr),
             Watched::Wbinvd => COUNTERS.get().map(|_| on_wbinvd as qemu::VcpuCallback),
         });
+        if let Some(counter) = INSTRUCTIONS.get() {
+            counter.count(tb, instructions::is_kernels);
+        }
     }
 }
 
-extern "C" fn on_cpuid(_vcpu: c_uint, vaddr: *mut c_void) {
-    let answer = MODEL
-        .get()
-        .and_then(|model| model.cpuid(qemu::read(Reg::Rax)));
+extern "C" fn on_cpuid(vcpu: c_uint, vaddr: *mut c_void) {
+    let leaf = qemu::read(Reg::Rax);
+    let answer = match (leaf, INSTRUCTIONS.get()) {
+        (instructions::LEAF, Some(counter)) => Some(instructions::answer(counter.of(vcpu))),
+        _ => MODEL.get().and_then(|model| model.cpuid(leaf)),
+    };
     if let Some(answer) = answer {
         qemu::write(Reg::Rax, answer.eax);
         qemu::write(Reg::Rbx, answer.ebx);
@@ -199,11 +217,12 @@ mod tests {
     }
 
     #[test]
-    fn host_model_and_file_are_understood() {
+    fn host_model_file_and_count_are_understood() {
         let model = Model::from_name("genoa").unwrap();
         let mut expected = Arguments {
             model,
             wbinvd: None,
+            instructions: false,
         };
         assert_eq!(
             parse_all(&["role=host", "model=genoa"]).as_ref(),
@@ -211,7 +230,12 @@ mod tests {
         );
         expected.wbinvd = Some("/run/a=b".into());
         assert_eq!(
-            parse_all(&["role=host", "model=genoa", "wbinvd=/run/a=b"]),
+            parse_all(&["role=host", "model=genoa", "wbinvd=/run/a=b"]).as_ref(),
+            Ok(&expected)
+        );
+        (expected.wbinvd, expected.instructions) = (None, true);
+        assert_eq!(
+            parse_all(&["role=host", "instructions=count", "model=genoa"]),
             Ok(expected)
         );
     }
@@ -247,6 +271,7 @@ mod tests {
             &["role=guest", "model=milan"],
             &["role=host", "model=8086"],
             &["role=host", "model=milan", "x"],
+            &["role=host", "model=milan", "instructions=on"],
         ] {
             assert!(parse_all(bad).is_err(), "{bad:?}");
         }

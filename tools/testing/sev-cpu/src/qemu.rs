@@ -63,6 +63,23 @@ pub struct Info {
     vcpus: [c_int; 2],
 }
 
+/// `struct qemu_plugin_scoreboard`: something for each virtual CPU.
+#[repr(C)]
+struct Scoreboard {
+    _opaque: [u8; 0],
+}
+
+/// `qemu_plugin_u64`: a number for each virtual CPU, as a place in a scoreboard.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct PerVcpu {
+    score: *mut Scoreboard,
+    offset: usize,
+}
+
+/// `enum qemu_plugin_op`: add a number.
+const INLINE_ADD_U64: c_int = 0;
+
 /// Called with a virtual CPU's number.
 pub(crate) type VcpuCallback = extern "C" fn(c_uint, *mut c_void);
 /// Called with a block being translated.
@@ -77,6 +94,9 @@ extern "C" {
     fn qemu_plugin_insn_data(insn: *const Insn, dest: *mut c_void, len: usize) -> usize;
     fn qemu_plugin_insn_vaddr(insn: *const Insn) -> u64;
     fn qemu_plugin_register_vcpu_insn_exec_cb(insn: *mut Insn, cb: VcpuCallback, flags: c_int, userdata: *mut c_void);
+    fn qemu_plugin_register_vcpu_insn_exec_inline_per_vcpu(insn: *mut Insn, op: c_int, entry: PerVcpu, imm: u64);
+    fn qemu_plugin_scoreboard_new(element_size: usize) -> *mut Scoreboard;
+    fn qemu_plugin_u64_get(entry: PerVcpu, vcpu_index: c_uint) -> u64;
     fn qemu_plugin_get_registers() -> *mut GArray;
     fn qemu_plugin_read_register(register: *mut Register, buf: *mut GArray) -> bool;
     fn qemu_plugin_write_register(register: *mut Register, buf: *mut GArray) -> bool;
@@ -212,6 +232,58 @@ pub(crate) unsafe fn on_execution(tb: *mut Tb, choose: impl Fn(&[u8]) -> Option<
                 let vaddr = qemu_plugin_insn_vaddr(insn) as *mut c_void;
                 qemu_plugin_register_vcpu_insn_exec_cb(insn, callback, CB_RW_REGS_PC, vaddr);
             }
+        }
+    }
+}
+
+/// A counter for each virtual CPU, which QEMU increments without calling the plugin.
+pub(crate) struct Counter {
+    /// The address of QEMU's scoreboard, which lives as long as QEMU.
+    score: usize,
+}
+
+impl Counter {
+    /// All at 0. Only while the plugin is being loaded or later.
+    pub(crate) fn new() -> Self {
+        // SAFETY: QEMU allocates, or ends.
+        let score = unsafe { qemu_plugin_scoreboard_new(size_of::<u64>()) };
+        Self {
+            score: score as usize,
+        }
+    }
+
+    /// A virtual CPU's. What is asked for from its own callback counts everything it has begun.
+    pub(crate) fn of(&self, vcpu: c_uint) -> u64 {
+        // SAFETY: the scoreboard is ours; QEMU knows the number, which came from it.
+        unsafe { qemu_plugin_u64_get(self.entry(), vcpu) }
+    }
+
+    /// Count each execution of those instructions of a block whose address `counts`.
+    ///
+    /// # Safety
+    ///
+    /// `tb` is what QEMU passed to the translation callback.
+    pub(crate) unsafe fn count(&self, tb: *mut Tb, counts: impl Fn(u64) -> bool) {
+        // SAFETY: `tb` is valid by the caller's promise, the indices are below its count, the scoreboard is ours.
+        unsafe {
+            for index in 0..qemu_plugin_tb_n_insns(tb) {
+                let insn = qemu_plugin_tb_get_insn(tb, index);
+                if counts(qemu_plugin_insn_vaddr(insn)) {
+                    qemu_plugin_register_vcpu_insn_exec_inline_per_vcpu(
+                        insn,
+                        INLINE_ADD_U64,
+                        self.entry(),
+                        1,
+                    );
+                }
+            }
+        }
+    }
+
+    fn entry(&self) -> PerVcpu {
+        PerVcpu {
+            score: self.score as *mut Scoreboard,
+            offset: 0,
         }
     }
 }
