@@ -14,9 +14,14 @@ def sev_kvm(context):
     return _compiled(context, "sev-kvm")
 
 
-def _compiled(context, name):
+def sev_bench(context):
+    """The same with sev-bench."""
+    return _compiled(context, "sev-bench", "bench")
+
+
+def _compiled(context, name, directory=None):
     share = context.directory / "share"
     share.mkdir()
     context.output("gcc", "-Wall", "-Wextra", "-Werror", "-O2", "-o", share / name,
-                   CHECKOUT / f"tools/testing/{name}/{name}.c", binds=[(share, share, False)])
+                   CHECKOUT / f"tools/testing/{directory or name}/{name}.c", binds=[(share, share, False)])
     return share

@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The measuring tools themselves: that they count what they say they count."""
+
+from lab.clients import sev_bench
+from lab.paths import CHECKOUT
+from lab.suites import contains, equal
+
+KERNELS = ("kunit",)
+QUICK = ("run", "--kernel", "kunit", "--smp", "1")
+
+# The fewest instructions the kernel needs for no, one and ten system calls: the fewest, because an interrupt may come.
+COUNT = """#include "kernel-instructions.h"
+#include <stdio.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+static uint64_t fewest(int calls)
+{
+	uint64_t best = -1ull, before, after;
+	for (int i = 0; i < 200; i++) {
+		kernel_instructions(&before);
+		for (volatile int work = 0; work < 1000; work++) {}
+		for (int n = 0; n < calls; n++)
+			syscall(SYS_getpid);
+		kernel_instructions(&after);
+		best = after - before < best ? after - before : best;
+	}
+	return best;
+}
+int main(void)
+{
+	uint64_t count;
+	if (kernel_instructions(&count))
+		printf("%d %ld %ld %ld\\n", count > 1000000, (long)fewest(0), (long)fewest(1), (long)fewest(10));
+	else
+		puts("nobody counts");
+}
+"""
+
+
+def _count(context, *options):
+    share = context.directory / "share"
+    if not share.exists():
+        share.mkdir()
+        (share / "count.c").write_text(COUNT)
+        context.output("gcc", "-O2", f"-I{CHECKOUT}/tools/testing/bench", "-o", share / "count", share / "count.c",
+                       binds=[(share, share, False)])
+    result = context.lab(*QUICK, "--driver", "none", *options, "--share", share, "--", "/mnt/share/count")
+    equal(result.returncode, 0, f"status: {result.stderr}")
+    return result.stdout.decode().strip()
+
+
+def test_a_program_can_ask_what_the_kernel_has_executed(context):
+    booted, none, one, ten = map(int, _count(context, "--count-instructions").split())
+    equal((booted, none, ten), (1, 0, 10 * one), "a million while booting, none by programs, ten times one system call")
+    equal(one > 20, True, f"a system call has more than {one} instructions")
+
+
+def test_nobody_counts_when_not_asked_to(context):
+    equal(_count(context), "nobody counts", "the answer to CPUID")
+
+
+def _values(line):
+    name, *pairs = line.split()
+    return {"name": name, **dict(pair.split("=", 1) for pair in pairs)}
+
+
+def test_sev_bench_measures_calls_callers_and_launches(context):
+    share = sev_bench(context)
+    script = """
+        cd /mnt/share && ./sev-bench --calls 20 --warm-up 2 && ./sev-bench --get-id --calls 1 --warm-up 0 &&
+        ./sev-bench --callers 3 --seconds 1 && ./sev-bench --launch 2"""
+    result = context.lab("run", "--smp", "1", "--count-instructions", "--fault", "status:0x3:GET_ID", "--memory", "plain",
+                         "--share", share, "--", "sh", "-c", script)
+    equal(result.returncode, 0, f"status: {result.stderr}")
+    lines = [_values(line) for line in result.stdout.decode().splitlines()]
+    equal([line["name"] for line in lines],
+          ["platform_status", "get_id", "caller", "caller", "caller", "callers", "launch_update_data_2m", "launch_update_data_4k"],
+          "measurements")
+    status, get_id, *_, callers, large, small = lines
+    equal((status["calls"], status["failed"], get_id["failed"], get_id["errno"]), ("20", "0", "1", "EIO"), "calls and failures")
+    equal(0 < int(status["instructions_min"]) <= int(status["instructions_median"]), True, f"instructions: {status}")
+    equal(sum(int(line["calls"]) for line in lines[2:5]), int(callers["calls"]), "calls of all callers")
+    equal((large["calls"], small["calls"]), ("1", "512"), "commands for 2 MiB in one piece and in pages")
+    # A command has its price, which a large piece pays once.
+    equal(float(large["instructions_per_page"]) < float(small["instructions_per_page"]), True, f"{large} and {small}")
+
+
+def test_sev_bench_refuses_numbers_that_are_none(context):
+    share = sev_bench(context)
+    result = context.lab(*QUICK, "--share", share, "--", "/mnt/share/sev-bench", "--calls", "5x")
+    equal(result.returncode, 2, "status")
+    contains(result.stderr, b"5x is no number", "the message")
