@@ -22,6 +22,7 @@ def sev_bench(context):
 def _compiled(context, name, directory=None):
     share = context.directory / "share"
     share.mkdir()
-    context.output("gcc", "-Wall", "-Wextra", "-Werror", "-O2", "-o", share / name,
-                   CHECKOUT / f"tools/testing/{directory or name}/{name}.c", binds=[(share, share, False)])
+    sources = sorted((CHECKOUT / "tools/testing" / (directory or name)).glob("*.c"))
+    context.output("gcc", "-Wall", "-Wextra", "-Werror", "-O2", "-o", share / name, *sources,
+                   binds=[(share, share, False)])
     return share

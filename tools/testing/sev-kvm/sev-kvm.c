@@ -1,77 +1,67 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Starts SEV guests through KVM as far as the emulated PSP goes and prints what came back, one line
- * per call, for comparing one ccp.ko under the stock kvm-amd.ko with another: this is the way into
- * the API that ccp exports.
+ * Drives every command that KVM has for SEV and SEV-ES guests, with good and bad arguments and in
+ * good and bad states, and prints what came back, one line per call, for comparing one ccp.ko under
+ * the stock kvm-amd.ko with another: this is the way into the API that ccp exports.
+ *
+ *	sev-kvm DIRECTORY	all of it; DIRECTORY has the certificates of the platform
+ *
+ * What is random or depends on addresses is not printed.
  */
-#include <errno.h>
-#include <fcntl.h>
-#include <linux/kvm.h>
-#include <stdint.h>
+#include "scenarios.h"
+
 #include <stdio.h>
-#include <string.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
 
-/* What `error` holds before a call. */
-#define UNTOUCHED 0x5a5a5a5au
-#define CERT_LEN 2084
-
-static int kvm, sev, other;
-
-static void op(const char *name, int vm, uint32_t id, void *data, int fd)
+static int play(const char *certificates)
 {
-	struct kvm_sev_cmd cmd = {
-		.id = id, .data = (uintptr_t)data, .error = UNTOUCHED, .sev_fd = fd,
-	};
-	int ret = ioctl(vm, KVM_MEMORY_ENCRYPT_OP, &cmd);
+	static struct session session;
+	static struct chain chain;
 
-	printf("%s %s error=%#x\n", name, ret ? strerror(errno) : "OK", cmd.error);
+	/* KVM takes descriptor 0 for /dev/sev until it is told otherwise. */
+	dup2(other, 0);
+	printf("vm types %#x\n", ioctl(kvm, KVM_CHECK_EXTENSION, KVM_CAP_VM_TYPES));
+	if (!chain_read(&chain, certificates)) {
+		fprintf(stderr, "sev-kvm: the platform's certificates are not there\n");
+		return 1;
+	}
+	play_refusals("a plain VM", KVM_X86_DEFAULT_VM);
+	play_refusals("sev", KVM_X86_SEV_VM);
+	play_refusals("sev-es", KVM_X86_SEV_ES_VM);
+	play_refusals("snp", KVM_X86_SNP_VM);
+	play_launch("sev", KVM_X86_SEV_VM, 0, NULL);
+	play_launch("sev-es", KVM_X86_SEV_ES_VM, POLICY_ES, NULL);
+	play_launch("sev nodbg", KVM_X86_SEV_VM, POLICY_NODBG | POLICY_NOSEND, NULL);
+	for (int es = 0; es < 2; es++) {
+		uint32_t policy = es ? POLICY_ES | POLICY_NODBG : 0;
+
+		if (!owner_session(&session, &chain, policy)) {
+			fprintf(stderr, "sev-kvm: sevctl makes no session\n");
+			return 1;
+		}
+		play_launch(es ? "sev-es nodbg with an owner" : "sev with an owner",
+			    es ? KVM_X86_SEV_ES_VM : KVM_X86_SEV_VM, policy, &session);
+	}
+	play_migration("sent", KVM_X86_SEV_VM, 0, &chain);
+	play_migration("sent to a platform", KVM_X86_SEV_VM, POLICY_SEV | POLICY_NODBG, &chain);
+	play_migration("not to be sent", KVM_X86_SEV_VM, POLICY_NOSEND, &chain);
+	play_migration("sent sev-es", KVM_X86_SEV_ES_VM, POLICY_ES, &chain);
+	play_context("shared sev", KVM_X86_SEV_VM);
+	play_context("shared sev-es", KVM_X86_SEV_ES_VM);
+	return 0;
 }
 
-static void guest(const char *kind, int type)
-{
-	static uint8_t certificate[CERT_LEN + 1], session[128];
-	struct kvm_sev_init init = { 0 };
-	struct kvm_sev_launch_start start = { .policy = type == KVM_X86_SEV_ES_VM ? 4 : 0 };
-	struct kvm_sev_guest_status status = { 0 };
-	int vm = ioctl(kvm, KVM_CREATE_VM, type);
-
-	printf("%s vm %s\n", kind, vm < 0 ? strerror(errno) : "OK");
-	if (vm < 0)
-		return;
-	op("init", vm, KVM_SEV_INIT2, &init, sev);
-	op("init again", vm, KVM_SEV_INIT2, &init, sev);
-	op("launch_start", vm, KVM_SEV_LAUNCH_START, &start, sev);
-	op("launch_start without /dev/sev", vm, KVM_SEV_LAUNCH_START, &start, other);
-	op("launch_start without a file", vm, KVM_SEV_LAUNCH_START, &start, -1);
-	start.dh_uaddr = (uintptr_t)certificate;
-	start.dh_len = CERT_LEN;
-	start.session_uaddr = (uintptr_t)session;
-	start.session_len = sizeof(session);
-	op("launch_start with a session", vm, KVM_SEV_LAUNCH_START, &start, sev);
-	start.dh_len = 16 * 1024 + 1;
-	op("launch_start with a long certificate", vm, KVM_SEV_LAUNCH_START, &start, sev);
-	start.dh_uaddr = 0xdead000;
-	start.dh_len = CERT_LEN;
-	op("launch_start with a bad address", vm, KVM_SEV_LAUNCH_START, &start, sev);
-	op("guest_status", vm, KVM_SEV_GUEST_STATUS, &status, sev);
-	close(vm);
-}
-
-int main(void)
+int main(int argc, char **argv)
 {
 	setvbuf(stdout, NULL, _IOLBF, 0);
-	kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC);
-	sev = open("/dev/sev", O_RDWR | O_CLOEXEC);
-	other = open("/dev/null", O_RDWR | O_CLOEXEC);
-	if (kvm < 0 || sev < 0 || other < 0) {
+	if (argc != 2) {
+		fprintf(stderr, "sev-kvm: usage: sev-kvm DIRECTORY\n");
+		return 2;
+	}
+	if (!open_devices()) {
 		perror("sev-kvm: open");
 		return 1;
 	}
-	printf("vm types %#x\n", ioctl(kvm, KVM_CHECK_EXTENSION, KVM_CAP_VM_TYPES));
-	guest("sev", KVM_X86_SEV_VM);
-	guest("sev-es", KVM_X86_SEV_ES_VM);
-	guest("snp", KVM_X86_SNP_VM);
-	return 0;
+	return play(argv[1]);
 }

@@ -10,7 +10,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 from lab.clients import sev_ioctl, sev_kvm
-from lab.suites import Failure, contains, equal
+from lab.suites import Failure, contains, equal, watched
 
 # What may differ, and why; Documentation/decisions.rst has the long form. Each entry has faults of the emulated PSP, a
 # script that meets them, and what differs: a line that upstream prints, the line that we print instead, the reason. A
@@ -38,8 +38,11 @@ ALIKE = (
 
 KERNELS = ("kunit",)
 
-# What boots in a third of the time; the whole comparison and KVM's are on Debian's kernel with two CPUs.
+# What boots in a third of the time; the whole comparison of ioctls is on Debian's kernel with two CPUs.
 QUICK = ("--kernel", "kunit", "--smp", "1")
+
+# SEV-API, table "Command Identifiers": platform commands have lower numbers.
+FIRST_OF_GUESTS = 0x20
 
 _chips = {}
 _making = threading.Lock()
@@ -62,14 +65,28 @@ def both(context, share, state, model, script, *options):
         copy = context.directory / f"{driver}-chip"
         shutil.rmtree(copy, ignore_errors=True)
         shutil.copytree(state, copy)
-        result = context.lab("run", "--driver", driver, "--model", model, "--state", copy, "--share", share, *options,
-                             "--", "sh", "-c", script)
+        result = context.lab("run", "--driver", driver, "--model", model, "--state", copy, "--share", share,
+                             "--trace", _trace(context, driver), *options, "--", "sh", "-c", script)
         if result.returncode:
             raise Failure(f"{driver}: status {result.returncode}\n{result.stderr.decode()}")
         return result.stdout.decode().splitlines()
 
     with ThreadPoolExecutor(2) as pool:
         return pool.map(one, ("upstream", "rust"))
+
+
+def _trace(context, driver):
+    return context.directory / f"{driver}.trace"
+
+
+def commands(context, driver):
+    """The commands of the last run with that driver that have to do with guests, and their statuses."""
+    traced = [json.loads(line) for line in _trace(context, driver).read_text().splitlines()]
+    said = [f"{line['name']} {line['status_name']}" for line in traced
+            if line["event"] == "command" and (line["id"] >= FIRST_OF_GUESTS or line["name"] == "DF_FLUSH")]
+    # KVM's commands for the parts of a range are as many as it has physically.
+    return [line for before, line in zip([None] + said, said)
+            if not (line == before and line.startswith("LAUNCH_UPDATE_DATA "))]
 
 
 def same(upstream, rust):
@@ -103,11 +120,37 @@ def test_every_ioctl_with_good_and_bad_arguments_on_turin(context):
     _every_ioctl(context, "turin", *QUICK)
 
 
-def test_guests_of_the_stock_kvm(context):
-    """As far as the emulated firmware goes: platform init, refusals, /dev/sev or not, user blobs."""
-    upstream, rust = both(context, sev_kvm(context), chip(context, "milan"), "milan", "/mnt/share/sev-kvm")
+def _every_kvm_command(context, model, *options):
+    share, state = sev_kvm(context), chip(context, model)
+    shutil.copytree(state / "certs", share / "certs")
+    upstream, rust = both(context, share, state, model, watched("/mnt/share/sev-kvm /mnt/share/certs"), *options)
     same(upstream, rust)
-    contains(rust, "launch_start without /dev/sev Bad file descriptor error=0x5a5a5a5a", "a file that is not /dev/sev")
+    same(commands(context, "upstream"), commands(context, "rust"))
+    return rust
+
+
+def test_every_command_of_the_stock_kvm_with_good_and_bad_arguments(context):
+    """What KVM answers, and what it made ccp.ko say to the PSP, down to how guests end."""
+    lines = _every_kvm_command(context, "milan", *QUICK)
+    for line in ("sev: launch_start without /dev/sev EBADF error=0x5a5a5a5a", "sev-es: update_vmsa OK error=0",
+                 "sev with an owner: secret OK error=0", "sev nodbg: decrypt one byte EIO error=0x7",
+                 "sent: receive_finish OK error=0", "shared sev: mirror OK", "shared sev-es: move OK",
+                 "shared sev-es: guests 1"):
+        contains(lines, line, "what sev-kvm printed")
+    counts = {line for line in lines if line.endswith(" guests 0")}
+    equal(len(counts), len({line.split(":")[0] for line in lines if " guests " in line}), "plays that left no guest behind")
+    told = {line.split()[0] for line in commands(context, "rust")}
+    equal(told, {"DF_FLUSH", "LAUNCH_START", "LAUNCH_UPDATE_DATA", "LAUNCH_UPDATE_VMSA", "LAUNCH_MEASURE", "LAUNCH_SECRET",
+                 "LAUNCH_FINISH", "ATTESTATION", "ACTIVATE", "DEACTIVATE", "DECOMMISSION", "GUEST_STATUS", "DBG_DECRYPT",
+                 "DBG_ENCRYPT", "SEND_START", "SEND_UPDATE_DATA", "SEND_FINISH", "SEND_CANCEL", "RECEIVE_START",
+                 "RECEIVE_UPDATE_DATA", "RECEIVE_FINISH"}, "commands that the PSP was told")
+
+
+def test_the_stock_kvm_on_naples(context):
+    """No SEV-ES, no ATTESTATION, no SEND_CANCEL: what is missing must look the same, too."""
+    lines = _every_kvm_command(context, "naples", *QUICK)
+    for line in ("sev-es: vm EINVAL", "sev: report EIO error=0x11", "sent: send_cancel EIO error=0x11"):
+        contains(lines, line, "what sev-kvm printed")
 
 
 def _with_faults(context, share, state, faults, commands):
