@@ -21,7 +21,7 @@ use crate::{
     memory::GuestMemory,
     model::Model,
 };
-use fault::{Faults, Kind};
+use fault::{Effect, Faults, Kind};
 use latency::Latency;
 use ring::{Entry, Next, Ring};
 use std::time::Duration;
@@ -35,8 +35,9 @@ const REQUEST_COMMAND_MASK: u32 = 0x7ff;
 const RESPONSE: u32 = 1 << 31;
 /// INTEN and INTSTS: a mailbox command has completed.
 const INT_COMMAND_COMPLETE: u32 = 1 << 1;
-/// The time between an interrupt and the second one of [`Kind::DoubleIrq`].
-const AGAIN_AFTER: Duration = Duration::from_millis(1);
+/// The time between an interrupt and the second one of [`Kind::DoubleIrq`], and between one that comes too early and
+/// the completion.
+const BETWEEN_INTERRUPTS: Duration = Duration::from_millis(1);
 
 /// Where a command came from.
 #[derive(Clone, Copy, Debug)]
@@ -78,6 +79,8 @@ pub struct Device {
     stray_interrupt: Option<Duration>,
     /// In ring buffer mode.
     ring: Option<Ring>,
+    /// Not there any more, by [`Kind::Vanish`].
+    vanished: bool,
     accesses: Accesses,
 }
 
@@ -99,6 +102,7 @@ impl Device {
             running: None,
             stray_interrupt: None,
             ring: None,
+            vanished: false,
             accesses: Accesses::default(),
         }
     }
@@ -111,6 +115,7 @@ impl Device {
         (self.addr_lo, self.addr_hi, self.inten, self.intsts) = (0, 0, 0, 0);
         (self.running, self.stray_interrupt) = (None, None);
         self.ring = None;
+        self.vanished = false;
         self.accesses = Accesses::default();
     }
 
@@ -128,12 +133,17 @@ impl Device {
 
     /// Reads configuration space.
     pub fn config_read(&self, offset: u64, data: &mut [u8]) {
-        self.config.read(offset, data);
+        match self.vanished {
+            true => data.fill(0xff),
+            false => self.config.read(offset, data),
+        }
     }
 
     /// Writes configuration space.
     pub fn config_write(&mut self, offset: u64, data: &[u8]) {
-        self.config.write(offset, data);
+        if !self.vanished {
+            self.config.write(offset, data);
+        }
     }
 
     /// Reads BAR 2: any length at any offset. What is no register reads as zero.
@@ -158,7 +168,7 @@ impl Device {
     ) -> Outcome {
         self.accesses.writes += 1;
         let mut outcome = Outcome::default();
-        if offset % 4 != 0 || !matches!(data.len(), 4 | 8) || self.faults.has(Kind::AllOnes) {
+        if offset % 4 != 0 || !matches!(data.len(), 4 | 8) || self.hides() {
             return outcome;
         }
         for (index, word) in data.chunks_exact(4).enumerate() {
@@ -188,7 +198,7 @@ impl Device {
             self.running = None;
             outcome.interrupt |= self.complete(running, memory);
             if running.interrupt && running.interrupts_again {
-                self.stray_interrupt = Some(due + AGAIN_AFTER);
+                self.stray_interrupt = Some(due + BETWEEN_INTERRUPTS);
             }
             if matches!(running.source, Source::Queue(_)) {
                 outcome.add(self.take_next(memory, due));
@@ -201,8 +211,13 @@ impl Device {
         outcome
     }
 
+    /// Whether nobody answers at the registers' addresses.
+    fn hides(&self) -> bool {
+        self.vanished || self.faults.has(Kind::AllOnes)
+    }
+
     fn register(&self, offset: u64) -> u32 {
-        if self.faults.has(Kind::AllOnes) {
+        if self.hides() {
             return u32::MAX;
         }
         let map = &self.model.registers;
@@ -296,25 +311,16 @@ impl Device {
             Source::Queue(entry) => (entry.id, entry.addr, Some(entry.queue)),
         };
         let effect = self.faults.apply(id);
-        if effect.state_loss {
+        if effect.state_loss || effect.forgotten {
             self.firmware.reset();
         }
-        let status =
-            (!effect.no_response).then(|| self.firmware.execute(id, addr, memory, effect.over));
-        let delay = effect.delay + self.latency.of(id, self.firmware.moved());
+        let completes = !(effect.no_response || effect.forgotten || effect.vanish);
+        let status = completes.then(|| self.firmware.execute(id, addr, memory, effect.over));
         let interrupt = status.is_some_and(|status| match source {
             Source::Mailbox => self.cmdresp & REQUEST_IOC != 0,
             Source::Queue(entry) => entry.interrupts(status),
         });
         let interrupt = interrupt && !effect.lost_irq;
-        self.running = Some(Running {
-            source,
-            status: status.unwrap_or(Status::SUCCESS),
-            interrupt,
-            garbage: effect.garbage,
-            interrupts_again: effect.double_irq,
-            due: status.map(|_| now.saturating_add(delay)),
-        });
         let record = Record {
             time: now,
             id,
@@ -324,10 +330,40 @@ impl Device {
             queue,
             accesses: std::mem::take(&mut self.accesses),
         };
+        if effect.forgotten {
+            // The queues are what has been lost, the registers are not the firmware's.
+            self.ring = None;
+        } else {
+            self.running = Some(Running {
+                source,
+                status: status.unwrap_or(Status::SUCCESS),
+                interrupt,
+                garbage: effect.garbage,
+                interrupts_again: effect.double_irq,
+                due: status.map(|_| now.saturating_add(self.duration(id, &effect))),
+            });
+        }
+        self.vanished = effect.vanish;
+        let early = effect.early_irq && self.raise();
+        let spurious = effect.spurious_irq && self.inten & INT_COMMAND_COMPLETE != 0;
         Outcome {
-            interrupt: effect.early_irq && self.raise(),
+            interrupt: early || spurious,
             records: vec![record],
         }
+    }
+
+    /// How long the command takes that has just been run.
+    fn duration(&self, id: u16, effect: &Effect) -> Duration {
+        let moved = self.firmware.moved();
+        let usual = match effect.slow {
+            None => self.latency.of(id, moved),
+            Some(factor) => self.latency.or_hardware().of(id, moved) * factor,
+        };
+        let least = match effect.early_irq || effect.spurious_irq {
+            true => BETWEEN_INTERRUPTS,
+            false => Duration::ZERO,
+        };
+        (usual + effect.delay).max(least)
     }
 
     /// Command id in CMDRESP.

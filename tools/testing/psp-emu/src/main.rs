@@ -2,10 +2,10 @@
 //! The program: one emulated PSP on a vfio-user socket.
 #![forbid(unsafe_code)]
 
-use clap::Parser;
+use clap::{builder::TypedValueParser, error::ErrorKind, Arg, Parser};
 use psp_emu::{
     device::{
-        fault::{Fault, Faults},
+        fault::{self, Fault, Faults},
         latency::Latency,
         Device,
     },
@@ -22,6 +22,7 @@ use signal_hook::{
     iterator::Signals,
 };
 use std::{
+    ffi::OsStr,
     fs::File,
     io::{self, IsTerminal},
     path::{Path, PathBuf},
@@ -62,14 +63,32 @@ struct Options {
     /// How long commands take: none, hardware (about as long as on an early EPYC) or slow (ten times that)
     #[arg(long, value_name = "PROFILE", default_value = "none")]
     latency: Latency,
-    /// Make something go wrong: all-ones, stuck-busy, no-response[:CMD[:COUNT]],
-    /// lost-irq[:CMD[:COUNT]], late:MS[:CMD[:COUNT]], status:CODE[:CMD[:COUNT]],
-    /// length:N[:CMD[:COUNT]]; may be given several times
-    #[arg(long = "fault", value_name = "SPEC")]
+    /// Make something go wrong; may be given several times; help lists what there is
+    #[arg(long = "fault", value_name = "SPEC", value_parser = FaultParser)]
     faults: Vec<Fault>,
     /// Say more; twice for every message of the protocol
     #[arg(long, short, action = clap::ArgAction::Count)]
     verbose: u8,
+}
+
+/// A fault, or `help`, which prints the table and ends the program whatever else is missing.
+#[derive(Clone)]
+struct FaultParser;
+
+impl TypedValueParser for FaultParser {
+    type Value = Fault;
+
+    fn parse_ref(
+        &self,
+        command: &clap::Command,
+        argument: Option<&Arg>,
+        value: &OsStr,
+    ) -> Result<Fault, clap::Error> {
+        if value == "help" {
+            return Err(clap::Error::raw(ErrorKind::DisplayHelp, fault::help()));
+        }
+        str::parse::<Fault>.parse_ref(command, argument, value)
+    }
 }
 
 /// Why the program cannot run.

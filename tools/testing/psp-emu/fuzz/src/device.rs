@@ -11,22 +11,17 @@ use super::{
 };
 use arbitrary::{Result, Unstructured};
 use psp_emu::{
-    device::{fault::Fault, Device},
+    device::{
+        fault::{self, Fault},
+        Device,
+    },
     firmware::Encryption,
     model::MODELS,
 };
 use std::time::Duration;
 
-const FAULTS: [&str; 8] = [
-    "all-ones",
-    "stuck-busy",
-    "no-response:any:1",
-    "lost-irq",
-    "late:5:any:3",
-    "status:0xffff:INIT",
-    "length:0xffffffff",
-    "length:7:PEK_CSR",
-];
+/// Besides the examples of all faults.
+const FAULTS: [&str; 3] = ["no-response:any:1", "late:5:any:3", "forgotten:any:2"];
 const MAX_STEPS: usize = 64;
 const RESPONSE: u32 = 1 << 31;
 
@@ -43,8 +38,13 @@ pub fn run(input: &[u8]) {
 fn steps(u: &mut Unstructured<'_>) -> Result<()> {
     let model = *u.choose(&MODELS)?;
     let firmware = World::get().firmware(model, Encryption::Aes);
+    let faults: Vec<_> = fault::FAULTS
+        .iter()
+        .map(|known| known.example)
+        .chain(FAULTS)
+        .collect();
     let faults: Vec<Fault> = (0..u.int_in_range(0..=2u8)?)
-        .map(|_| Ok(u.choose(&FAULTS)?.parse().expect("a fault")))
+        .map(|_| Ok(u.choose(&faults)?.parse().expect("a fault")))
         .collect::<Result<_>>()?;
     let mut device = Device::new(model, firmware, faults.into());
     let mut ram = Ram::new();
@@ -114,12 +114,12 @@ fn steps(u: &mut Unstructured<'_>) -> Result<()> {
         let next = device.next_event();
         assert!(next.is_none_or(|due| due > now), "{next:?} at {now:?}");
     }
+    device.faults.clear();
+    device.reset();
     let mut identity = [0; 4];
     device.config_read(0, &mut identity);
     let [low, high] = model.device_id.to_le_bytes();
     assert_eq!(identity, [0x22, 0x10, low, high]);
-    device.faults.clear();
-    device.reset();
     let _ = device.bar2_write(map.cmdresp, &(0x002u32 << 16).to_le_bytes(), &mut ram, now);
     let mut answer = [0; 4];
     device.bar2_read(map.cmdresp, &mut answer);

@@ -1,8 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Faults a device can be told to have, so that a driver's error paths can be run.
 
+mod table;
+
+pub use table::{help, Description, FAULTS};
+
 use crate::firmware::{command_id, Override, Status};
 use std::{str::FromStr, time::Duration};
+use table::{Names, Scope};
 
 /// What goes wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -11,16 +16,25 @@ pub enum Kind {
     AllOnes,
     /// The mailbox is never ready and takes no command.
     StuckBusy,
+    /// From the moment the command is taken there is no device any more.
+    Vanish,
     /// The command is taken and never completes.
     NoResponse,
+    /// The command is taken, and before it completes the firmware crashes and starts again: what is not in flash is
+    /// lost, and the mailbox takes the next command.
+    Forgotten,
     /// The command completes without an interrupt.
     LostIrq,
     /// An interrupt comes when the command is taken, before the one of its completion.
     EarlyIrq,
+    /// The same with nothing in the interrupt status register.
+    SpuriousIrq,
     /// The interrupt of the completion comes a second time, a millisecond later.
     DoubleIrq,
     /// The command completes this much later.
     Late(Duration),
+    /// The command takes so many times as long as it would.
+    Slow(u32),
     /// The command is not run and answers this status.
     Status(Status),
     /// The command reports this length wherever it reports one.
@@ -33,7 +47,7 @@ pub enum Kind {
 
 /// One fault: what, for which command, how often.
 ///
-/// Written `KIND[:ARGUMENT][:COMMAND[:COUNT]]`; COMMAND is a name, an id or `any`.
+/// Written as [`help`] tells: `KIND[:ARGUMENT][:COMMAND[:COUNT]]`, COMMAND being a name, an id or `any`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fault {
     pub kind: Kind,
@@ -46,10 +60,7 @@ pub struct Fault {
 /// The text is no fault.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FaultError {
-    #[error(
-        "unknown fault \"{0}\" (known: all-ones, stuck-busy, no-response, lost-irq, early-irq, double-irq, \
-         late:MS, status:CODE, length:N, garbage:WORD, state-loss)"
-    )]
+    #[error("unknown fault \"{0}\" (known: {Names})")]
     Unknown(String),
     #[error("fault \"{0}\" needs an argument: {1}")]
     Missing(&'static str, &'static str),
@@ -57,6 +68,8 @@ pub enum FaultError {
     Bad(&'static str, String, &'static str),
     #[error("fault \"{0}\" concerns the whole device and takes nothing after its name")]
     WholeDevice(&'static str),
+    #[error("fault \"{0}\" happens once and takes no count")]
+    Once(&'static str),
     #[error("too many parts after fault \"{0}\"")]
     TooMany(&'static str),
 }
@@ -69,67 +82,41 @@ fn number(text: &str) -> Option<u32> {
     }
 }
 
-/// Takes the next part of a fault's text as its argument.
-fn argument<T>(
-    name: &'static str,
-    what: &'static str,
-    part: Option<&str>,
-    parse: impl Fn(&str) -> Option<T>,
-) -> Result<T, FaultError> {
-    let part = part.ok_or(FaultError::Missing(name, what))?;
-    parse(part).ok_or_else(|| FaultError::Bad(name, part.to_owned(), what))
-}
-
 impl FromStr for Fault {
     type Err = FaultError;
 
     fn from_str(text: &str) -> Result<Self, FaultError> {
         let mut parts = text.split(':');
-        let (name, kind) = match parts.next().unwrap_or_default() {
-            "all-ones" => ("all-ones", Kind::AllOnes),
-            "stuck-busy" => ("stuck-busy", Kind::StuckBusy),
-            "no-response" => ("no-response", Kind::NoResponse),
-            "lost-irq" => ("lost-irq", Kind::LostIrq),
-            "early-irq" => ("early-irq", Kind::EarlyIrq),
-            "double-irq" => ("double-irq", Kind::DoubleIrq),
-            "state-loss" => ("state-loss", Kind::StateLoss),
-            "garbage" => {
-                let word = argument("garbage", "32-bit word", parts.next(), number)?;
-                ("garbage", Kind::Garbage(word))
+        let name = parts.next().unwrap_or_default();
+        let found = Description::find(name).ok_or_else(|| FaultError::Unknown(name.to_owned()))?;
+        let name = found.name;
+        let (what, argument) = match &found.argument {
+            Some(argument) => {
+                let missing = FaultError::Missing(name, argument.what);
+                (argument.what, parts.next().ok_or(missing)?)
             }
-            "late" => {
-                let ms = argument("late", "number of milliseconds", parts.next(), number)?;
-                ("late", Kind::Late(Duration::from_millis(ms.into())))
-            }
-            "status" => {
-                let parse = |part: &str| part.parse().ok();
-                (
-                    "status",
-                    Kind::Status(argument("status", "status code", parts.next(), parse)?),
-                )
-            }
-            "length" => (
-                "length",
-                Kind::Length(argument("length", "32-bit length", parts.next(), number)?),
-            ),
-            other => return Err(FaultError::Unknown(other.to_owned())),
+            None => ("", ""),
         };
+        let bad = |part: &str, what| FaultError::Bad(name, part.to_owned(), what);
         let mut fault = Self {
-            kind,
+            kind: (found.kind)(argument).ok_or_else(|| bad(argument, what))?,
             command: None,
             count: None,
         };
         if let Some(part) = parts.next() {
-            if matches!(kind, Kind::AllOnes | Kind::StuckBusy) {
+            if found.scope == Scope::Device {
                 return Err(FaultError::WholeDevice(name));
             }
             if part != "any" {
-                let bad = || FaultError::Bad(name, part.to_owned(), "command");
-                fault.command = Some(command_id(part).filter(|&id| id <= 0x7ff).ok_or_else(bad)?);
+                let id = command_id(part).filter(|&id| id <= 0x7ff);
+                fault.command = Some(id.ok_or_else(|| bad(part, "command"))?);
             }
         }
         if let Some(part) = parts.next() {
-            fault.count = Some(argument(name, "count", Some(part), number)?);
+            if found.scope == Scope::Once {
+                return Err(FaultError::Once(name));
+            }
+            fault.count = Some(number(part).ok_or_else(|| bad(part, "count"))?);
         }
         match parts.next() {
             None => Ok(fault),
@@ -145,13 +132,17 @@ pub struct Faults(Vec<Fault>);
 /// What the faults do to one command.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Effect {
+    pub(super) vanish: bool,
     pub(super) no_response: bool,
+    pub(super) forgotten: bool,
     pub(super) lost_irq: bool,
     pub(super) early_irq: bool,
+    pub(super) spurious_irq: bool,
     pub(super) double_irq: bool,
     pub(super) state_loss: bool,
     pub(super) garbage: Option<u32>,
     pub(super) delay: Duration,
+    pub(super) slow: Option<u32>,
     pub(super) over: Override,
 }
 
@@ -191,13 +182,17 @@ impl Faults {
             }
             match fault.kind {
                 Kind::AllOnes | Kind::StuckBusy => {}
+                Kind::Vanish => effect.vanish = true,
                 Kind::NoResponse => effect.no_response = true,
+                Kind::Forgotten => effect.forgotten = true,
                 Kind::LostIrq => effect.lost_irq = true,
                 Kind::EarlyIrq => effect.early_irq = true,
+                Kind::SpuriousIrq => effect.spurious_irq = true,
                 Kind::DoubleIrq => effect.double_irq = true,
                 Kind::StateLoss => effect.state_loss = true,
                 Kind::Garbage(word) => effect.garbage = Some(word),
                 Kind::Late(delay) => effect.delay = delay,
+                Kind::Slow(factor) => effect.slow = Some(factor),
                 Kind::Status(status) => effect.over.status = Some(status),
                 Kind::Length(length) => effect.over.length = Some(length),
             }
@@ -244,6 +239,9 @@ mod tests {
             ("early-irq:any:1", fault(Kind::EarlyIrq, None, Some(1))),
             ("double-irq:4", fault(Kind::DoubleIrq, Some(4), None)),
             ("state-loss", fault(Kind::StateLoss, None, None)),
+            ("vanish:any", fault(Kind::Vanish, None, None)),
+            ("vanish:INIT", fault(Kind::Vanish, Some(1), None)),
+            ("slow:3:4:2", fault(Kind::Slow(3), Some(4), Some(2))),
             (
                 "garbage:0x8000dead:4",
                 fault(Kind::Garbage(0x8000_dead), Some(4), None),
@@ -274,12 +272,25 @@ mod tests {
             "garbage:-1",
             "all-ones:INIT",
             "stuck-busy:any",
+            "vanish:INIT:1",
+            "slow",
+            "slow:0",
             "no-response:NOSUCH",
             "no-response:0x800",
             "no-response:INIT:x",
             "no-response:INIT:1:2",
         ] {
             assert!(text.parse::<Fault>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn every_fault_has_an_example_of_itself() {
+        for described in &FAULTS {
+            let fault: Fault = described.example.parse().unwrap();
+            let name = described.example.split(':').next();
+            assert_eq!(name, Some(described.name));
+            assert!(help().contains(described.example), "{fault:?}");
         }
     }
 

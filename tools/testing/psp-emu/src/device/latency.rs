@@ -75,6 +75,11 @@ impl Latency {
         None => Self::NONE,
     };
 
+    /// The same, or for none that of hardware: what a slow command is measured by.
+    pub(super) fn or_hardware(self) -> Self {
+        Self(self.0.or(Self::HARDWARE.0))
+    }
+
     /// The time of a command that has read and written `moved` bytes of RAM.
     #[must_use]
     pub fn of(self, id: u16, moved: u64) -> Duration {
