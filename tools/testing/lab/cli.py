@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 
-from . import cache, kernels, machine, modules, run, sandbox, suites, toolroot, vm
+from . import cache, faults, kernels, machine, modules, run, sandbox, suites, toolroot, vm
 from .errors import EXIT_LAB, EXIT_USAGE, Interrupted, LabError
 from .paths import build_root
 
@@ -92,7 +92,10 @@ def _vm_options(command):
     command.add_argument("--latency", choices=("none", "hardware", "slow"),
                          help="how long the emulated PSP's commands take (default: none)")
     command.add_argument("--transcripts", metavar="DIR", help="have the emulated PSP write here what guests were launched from")
-    command.add_argument("--fault", action="append", default=[], metavar="SPEC", help="a fault for the emulated PSP to inject")
+    command.add_argument("--fault", action="append", default=[], metavar="SPEC", help="something that goes wrong; help lists what there is")
+    command.add_argument("--psps", type=_number(1, 4), default=1, metavar="N", help="emulated PSPs (default: 1)")
+    command.add_argument("--module-param", action="append", default=[], metavar="MODULE.NAME=VALUE",
+                         help="a parameter for a driver that the lab loads")
     command.add_argument("--trace", metavar="FILE", help="write the emulated PSP's trace here")
     command.add_argument("--count-instructions", action="store_true",
                          help="role host: count what the kernel executes, for programs that ask by CPUID (slower)")
@@ -132,6 +135,8 @@ def _given_command(options, default=None):
 
 
 def _run(options):
+    if "help" in options.fault:
+        return faults.print_help()
     options.command = _given_command(options, ["bash"] if options.interactive else None)
     unsupported = {"--role guest": options.role == "guest", "--seal": options.seal is not None, "--nested": options.nested}
     for option, given in unsupported.items():

@@ -3,7 +3,8 @@
 # Process 1 of the guest: mounts the tool root, loads the drivers, runs COMMAND, reports its status.
 #
 # The lab puts beside it (initramfs.py): /modules (to be loaded first, in order), /drivers (modprobe arguments, a
-# line each), /command (a shell command), /interactive (when COMMAND gets a terminal), /has-share (when there is a shared directory).
+# line each), /command (a shell command), /interactive (when COMMAND gets a terminal), /has-share (when there is a shared directory),
+# /nv (the directory for the PSP's persistent data, and what it is like).
 # Ports to the lab are virtio-serial ones, known by name. What is printed here goes to the console log.
 
 export PATH=/bin
@@ -48,6 +49,18 @@ if [ -e /has-share ]; then
 	# readahead: reads are cached, writes go through, so nothing is lost when the VM ends.
 	mount -t 9p -o "cache=readahead,$options" share /root/mnt/share || die "cannot mount the shared directory"
 fi
+# shellcheck disable=SC2046 # a path and a word
+set -- $(cat /nv)
+mkdir -p "/root$1"
+case $2 in
+full)
+	mount -t tmpfs -o size=4k tmpfs "/root$1"
+	cat /bin/busybox >"/root$1/filler" 2>/dev/null
+	;;
+read-only)
+	mount -t tmpfs -o ro tmpfs "/root$1"
+	;;
+esac
 hostname lab
 ip link set lo up
 

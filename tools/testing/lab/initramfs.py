@@ -4,6 +4,7 @@
 import lzma
 import shlex
 
+from .faults import NV_DIRECTORY
 from .paths import LAB
 
 # Kernel modules between the initramfs and the tool root, dependencies first. Missing ones are built in.
@@ -16,11 +17,12 @@ APPLETS = ("cat", "chroot", "grep", "hostname", "insmod", "ip", "ln", "mkdir", "
 DIRECTORIES = ("bin", "boot", "dev", "lib", "proc", "sys")
 
 
-def build(root, modules_dir, drivers, command, stdin, terminal, share):
+def build(root, modules_dir, drivers, command, stdin, terminal, share, nv):
     """The initramfs as bytes.
 
     `modules_dir` is lib/modules/RELEASE, `drivers` are arguments for modprobe, `command` an argument list,
-    `terminal` is (TERM, rows, columns) or None, `stdin` and `share` say whether there is one.
+    `terminal` is (TERM, rows, columns) or None, `stdin` and `share` say whether there is one, `nv` is what NV_DIRECTORY
+    is like: "full", "read-only" or None.
     """
     archive = Cpio()
     for directory in DIRECTORIES:
@@ -28,8 +30,9 @@ def build(root, modules_dir, drivers, command, stdin, terminal, share):
     archive.file("bin/busybox", (root / "usr/bin/busybox").read_bytes(), 0o755)
     for applet in APPLETS:
         archive.symlink(f"bin/{applet}", "busybox")
-    # The kernel looks for firmware where its first process has its root; COMMAND has the tool root.
-    archive.symlink("lib/firmware", "/root/lib/firmware")
+    # The kernel looks for firmware and other files where its first process has its root; COMMAND has the tool root.
+    for name in ("lib/firmware", "var", "mnt"):
+        archive.symlink(name, f"/root/{name}")
     archive.file("init", (LAB / "guest-init.sh").read_bytes(), 0o755)
     loaded = []
     for name in BOOT_MODULES:
@@ -46,6 +49,7 @@ def build(root, modules_dir, drivers, command, stdin, terminal, share):
         archive.file("stdin", b"")
     if share:
         archive.file("has-share", b"")
+    archive.file("nv", f"{NV_DIRECTORY} {nv or 'writable'}".encode())
     return archive.finish()
 
 

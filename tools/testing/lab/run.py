@@ -11,7 +11,7 @@ import tty
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
-from . import initramfs, kernels, modules, programs, progress, sandbox, toolroot
+from . import faults, initramfs, kernels, modules, programs, progress, sandbox, toolroot
 from .errors import EXIT_USAGE, LabError
 from .paths import CHECKOUT
 
@@ -27,7 +27,8 @@ def run(options):
     """Run a VM as the command line says; the exit status."""
     terminal = _terminal() if options.interactive else None
     stdin = not terminal and _stdin_has_content()
-    drivers = DRIVERS[options.role] if options.driver != "none" else ()
+    drivers = _with_parameters(DRIVERS[options.role] if options.driver != "none" else (), options.module_param)
+    nv, psp_faults = faults.split(options.fault, options.psps)
     host = options.role == "host"
 
     root = toolroot.get()
@@ -38,21 +39,19 @@ def run(options):
         "timeout": options.timeout, "terminal": terminal is not None, "stdin": stdin,
         "kernel": kernel.image, "root": f"{RUN}/root", "share": f"{RUN}/share" if options.share else None,
         "logs": RUN, "kept_logs": str(progress.new_log("vm").with_suffix("")),
-        "socket": f"{RUN}/psp.sock", "state": f"{RUN}/state", "wbinvd": WBINVD, "psp": [],
-        "count_instructions": options.count_instructions,
+        "psps": [], "wbinvd": WBINVD, "count_instructions": options.count_instructions,
     }
     binds = []
     if options.share:
         binds.append((options.share, spec["share"], False))
     if host:
         spec["emulator"], spec["plugin"] = str(made["psp-emu"]), str(made["sev-cpu"])
-        if options.state:
-            spec["state"] = _made("--state", options.state)
-            binds.append((spec["state"], spec["state"], False))
-        spec["psp"], psp_binds = _psp_options(options)
-        binds += psp_binds
+        for number, own_faults in enumerate(psp_faults, start=1):
+            arguments, seen = _psp(options, number, own_faults)
+            spec["psps"].append(arguments)
+            binds += [(path, path, False) for path in seen]
     layers = [made[name] for name in ("modules", "sevctl", "sev-launch") if name in made] + list(kernel.layers)
-    image = initramfs.build(root, kernel.modules_dir, drivers, options.command, stdin, terminal, options.share)
+    image = initramfs.build(root, kernel.modules_dir, drivers, options.command, stdin, terminal, options.share, nv)
     with _in_memory(image) as initrd, _raw(terminal):
         spec["initrd"] = f"/proc/self/fd/{initrd}"
         spec["pass_fds"] = [initrd]
@@ -132,21 +131,43 @@ def _raw(terminal):
         termios.tcsetattr(0, termios.TCSADRAIN, before)
 
 
-def _psp_options(options):
-    """Options that are the emulator's, and what it must see for them; under its own name, because its messages have that."""
-    arguments, binds = [], []
+def _psp(options, number, own_faults):
+    """One emulated PSP: its arguments, and paths it must see, under their own names because its messages have those."""
+    # What the command line names is the first one's.
+    suffix = f".{number}" if number > 1 else ""
+    seen = []
+    state = f"{RUN}/state{suffix}"
+    if options.state:
+        state = _made("--state", options.state.rstrip("/") + suffix)
+        seen.append(state)
+    arguments = ["--socket", f"{RUN}/psp.sock{suffix}", "--state", state, "--model", options.model, "--wbinvd", WBINVD]
     for option, value in (("--memory", options.memory), ("--latency", options.latency)):
         if value:
             arguments += [option, value]
     if options.transcripts:
-        binds.append(_made("--transcripts", options.transcripts))
-        arguments += ["--transcripts", binds[-1]]
+        seen.append(_made("--transcripts", options.transcripts.rstrip("/") + suffix))
+        arguments += ["--transcripts", seen[-1]]
     if options.trace:
-        binds.append(_emptied(options.trace))
-        arguments += ["--trace", binds[-1]]
-    for fault in options.fault:
+        seen.append(_emptied(options.trace + suffix))
+        arguments += ["--trace", seen[-1]]
+    for fault in own_faults:
         arguments += ["--fault", fault]
-    return arguments, [(path, path, False) for path in binds]
+    return {"socket": f"{RUN}/psp.sock{suffix}", "arguments": arguments}, seen
+
+
+def _with_parameters(drivers, parameters):
+    """Arguments for modprobe: each driver with its parameters."""
+    arguments = {driver.replace("-", "_"): [driver] for driver in drivers}
+    for parameter in parameters:
+        module, dot, assignment = parameter.partition(".")
+        name, equals, _ = assignment.partition("=")
+        if not (dot and name and equals) or any(character.isspace() for character in parameter):
+            raise LabError(f"--module-param {parameter}: not of the form MODULE.NAME=VALUE, without blanks", status=EXIT_USAGE)
+        if module.replace("-", "_") not in arguments:
+            raise LabError(f"--module-param {parameter}: the lab loads {', '.join(drivers) or 'no driver'}; "
+                           "--append reaches all modules", status=EXIT_USAGE)
+        arguments[module.replace("-", "_")].append(assignment)
+    return [" ".join(words) for words in arguments.values()]
 
 
 def _made(option, directory):

@@ -59,8 +59,10 @@ class Session:
 
     def run(self):
         """Run the VM to COMMAND's end; COMMAND's status."""
-        if self.spec["role"] == "host":
-            self._start_emulator()
+        if self.spec["psps"]:
+            Path(self.spec["wbinvd"]).touch()
+        for number, psp in enumerate(self.spec["psps"], start=1):
+            self._start_emulator(f"psp-emu.{number}" if number > 1 else "psp-emu", psp)
         for attempt in range(1, BOOT_ATTEMPTS + 1):
             self._start_qemu()
             try:
@@ -125,15 +127,12 @@ class Session:
         status = self.processes[name].wait()
         raise LabError(f"{name} ended with status {status} while the guest was running: {self._last_words(name)}")
 
-    def _start_emulator(self):
-        spec = self.spec
-        Path(spec["wbinvd"]).touch()
-        process = self._start("psp-emu", [spec["emulator"], "--socket", spec["socket"], "--state", spec["state"],
-                                          "--model", spec["model"], "--wbinvd", spec["wbinvd"], *spec["psp"]])
+    def _start_emulator(self, name, psp):
+        process = self._start(name, [self.spec["emulator"], *psp["arguments"]])
         end = time.monotonic() + EMULATOR_SECONDS
-        while not os.path.exists(spec["socket"]):
+        while not os.path.exists(psp["socket"]):
             if process.poll() is not None:
-                raise LabError(f"the emulated PSP did not start: {self._last_words('psp-emu')}")
+                raise LabError(f"the emulated PSP did not start: {self._last_words(name)}")
             if time.monotonic() > end:
                 raise LabError(f"the emulated PSP did not open its socket within {EMULATOR_SECONDS} s")
             time.sleep(0.005)

@@ -43,7 +43,8 @@ def command_line(spec, fds):
     if host:
         counting = ",instructions=count" if spec["count_instructions"] else ""
         arguments += ["-plugin", f"{spec['plugin']},role=host,model={spec['model']},wbinvd={spec['wbinvd']}{counting}"]
-        arguments += ["-device", '{"driver":"vfio-user-pci","socket":{"path":"%s","type":"unix"}}' % spec["socket"]]
+        for psp in spec["psps"]:
+            arguments += ["-device", '{"driver":"vfio-user-pci","socket":{"path":"%s","type":"unix"}}' % psp["socket"]]
     return arguments
 
 
