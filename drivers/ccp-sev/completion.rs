@@ -7,9 +7,14 @@
 
 use kernel::{
     bindings,
+    ffi::c_long,
     prelude::*,
     time::msecs_to_jiffies,
     types::Opaque, //
+};
+use psp::host::{
+    Patience,
+    Wake, //
 };
 
 /// Counts completions; a wait takes one away.
@@ -51,15 +56,30 @@ impl TimedCompletion {
         while unsafe { bindings::try_wait_for_completion(self.inner.get()) } {}
     }
 
-    /// Waits at most `ms` milliseconds, a jiffy at least; `false` if that was too short.
+    /// Waits at most `ms` milliseconds, a jiffy at least.
     ///
     /// # Context
     ///
     /// Sleeps.
-    pub(crate) fn wait_timeout_ms(&self, ms: u32) -> bool {
+    pub(crate) fn wait_timeout_ms(&self, ms: u32, patience: Patience) -> Wake {
         let jiffies = msecs_to_jiffies(ms).max(1);
-        // SAFETY: `inner` is initialised, and this is process context by this function's contract.
-        unsafe { bindings::wait_for_completion_timeout(self.inner.get(), jiffies) != 0 }
+        let left = match patience {
+            // SAFETY: `inner` is initialised, and this is process context by this function's contract.
+            Patience::Endless => unsafe {
+                // CAST: never more than `jiffies`.
+                bindings::wait_for_completion_timeout(self.inner.get(), jiffies) as c_long
+            },
+            // SAFETY: As above.
+            Patience::Killable => unsafe {
+                bindings::wait_for_completion_killable_timeout(self.inner.get(), jiffies)
+            },
+        };
+        match left {
+            1.. => Wake::Interrupt,
+            0 => Wake::TimeOver,
+            // -ERESTARTSYS.
+            _ => Wake::Killed,
+        }
     }
 }
 
@@ -71,10 +91,10 @@ mod tests {
     #[test]
     fn a_wait_ends_with_a_completion_or_with_its_time() -> Result {
         let done = KBox::pin_init(TimedCompletion::new(), GFP_KERNEL)?;
-        assert!(!done.wait_timeout_ms(1));
+        assert!(done.wait_timeout_ms(1, Patience::Endless) == Wake::TimeOver);
         done.complete();
-        assert!(done.wait_timeout_ms(1));
-        assert!(!done.wait_timeout_ms(1));
+        assert!(done.wait_timeout_ms(1, Patience::Killable) == Wake::Interrupt);
+        assert!(done.wait_timeout_ms(1, Patience::Endless) == Wake::TimeOver);
         Ok(())
     }
 
@@ -84,7 +104,7 @@ mod tests {
         done.complete();
         done.complete();
         done.forget();
-        assert!(!done.wait_timeout_ms(1));
+        assert!(done.wait_timeout_ms(1, Patience::Endless) == Wake::TimeOver);
         Ok(())
     }
 }

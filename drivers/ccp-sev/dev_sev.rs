@@ -15,7 +15,7 @@ use kernel::{
 
 use crate::{
     ioctl,
-    psp_dev, //
+    registry, //
 };
 
 /// An open `/dev/sev`. It holds nothing: each call goes to the PSP that is in use then, so a file
@@ -34,7 +34,7 @@ impl MiscDevice for DevSev {
     }
 
     fn ioctl(_device: &Self, file: &File, cmd: u32, arg: usize) -> Result<isize> {
-        let psp = psp_dev::active()?;
+        let psp = registry::active()?;
         // As FMODE_WRITE; the fourth access mode, 3, is neither for reading nor for writing.
         let access = file.flags() & bindings::O_ACCMODE;
         let writable = access == bindings::O_WRONLY || access == bindings::O_RDWR;

@@ -7,33 +7,37 @@ use kernel::{
         Bound,
         Core, //
     },
-    irq,
-    miscdevice::MiscDeviceRegistration,
-    pci,
+    irq, pci,
     prelude::*,
     sync::{
         aref::ARef,
         Arc, //
     },
 };
-use psp::regs::{
-    RegisterMap,
-    BAR, //
+use psp::{
+    cmd::platform::FwVersion,
+    error::WithHint,
+    host::{
+        Host,
+        Level, //
+    },
+    platform::PlatformState,
+    regs::{
+        RegisterMap,
+        BAR, //
+    },
 };
 
 use crate::{
-    dev_sev,
-    dev_sev::DevSev,
-    ffi, fw_update,
-    psp_dev::{
-        Active,
-        Psp,
-        ACTIVE, //
-    },
+    ffi,
+    fw_update,
+    psp_dev::Psp,
+    registry,
     regs::{
         Bar,
         Regs, //
     },
+    report, //
 };
 
 pub(crate) struct SevDriver;
@@ -73,7 +77,7 @@ pub(crate) struct Handler {
 
 impl irq::Handler for Handler {
     fn handle(&self) -> irq::IrqReturn {
-        if self.psp.bell.interrupt() {
+        if self.psp.shared.interrupt() {
             irq::IrqReturn::Handled
         } else {
             irq::IrqReturn::None
@@ -81,20 +85,19 @@ impl irq::Handler for Handler {
     }
 }
 
-/// A bound PSP. The fields go in this order: first nobody can open the node, then no interrupt
+/// A bound PSP. The fields go in this order: first nobody can open the report, then no interrupt
 /// comes, then the vectors are free.
 #[pin_data]
 pub(crate) struct Served<'bound> {
-    #[pin]
-    node: MiscDeviceRegistration<DevSev>,
+    report: Option<Pin<KBox<report::Report>>>,
     #[pin]
     irq: irq::Registration<'bound, Handler>,
     vectors: pci::IrqVectorRegistration<'bound>,
     psp: Arc<Psp>,
 }
 
-/// What a bound function holds: a PSP that is served, or nothing, because there is no SEV to serve
-/// or another PSP serves it already. Being bound to nothing is no failure: the function is ours.
+/// What a bound function holds: a PSP, or nothing, because there is no SEV to serve. Being bound to
+/// nothing is no failure: the function is ours.
 #[pin_data]
 pub(crate) struct Binding<'bound> {
     served: Option<Pin<KBox<Served<'bound>>>>,
@@ -125,10 +128,8 @@ impl pci::Driver for SevDriver {
         let Some(served) = &this.served else {
             return;
         };
-        // From here on every call finds no PSP; those that found one before finish first.
-        *ACTIVE.lock() = None;
-        served.psp.lock().retire();
-        if served.psp.bell.regs.enable_interrupts(false).is_err() {
+        registry::remove(&served.psp);
+        if served.psp.shared.regs.enable_interrupts(false).is_err() {
             dev_warn!(pdev, "psp: gone before it was unbound\n");
         }
     }
@@ -166,8 +167,12 @@ fn serve<'bound>(
         dev_info!(pdev, "SEV: memory encryption not enabled by BIOS\n");
         return Ok(None);
     }
-    if ACTIVE.lock().is_some() {
-        dev_info!(pdev, "psp: another PSP serves SEV already\n");
+    if ffi::is_kdump() {
+        // Its guests, its TMR: all of that is still the crashed kernel's.
+        dev_info!(
+            pdev,
+            "SEV: this kernel dumps another, the firmware is left alone\n"
+        );
         return Ok(None);
     }
     if capabilities.tsme() == Some(true) {
@@ -178,37 +183,58 @@ fn serve<'bound>(
     regs.enable_interrupts(false).map_err(|_| ENODEV)?;
     regs.clear_interrupts().map_err(|_| ENODEV)?;
 
-    let psp = Psp::new(ARef::from(pdev.as_ref()), regs)?;
+    let psp = Psp::new(ARef::from(pdev.as_ref()), regs, capabilities)?;
     let served = KBox::pin_init(Served::new(pdev, psp.clone()), GFP_KERNEL)?;
     dev_notice!(pdev, "sev enabled\n");
-    psp.bell.regs.enable_interrupts(true).map_err(|_| ENODEV)?;
+    let regs = &psp.shared.regs;
+    regs.enable_interrupts(true).map_err(|_| ENODEV)?;
     dev_notice!(pdev, "psp enabled\n");
 
-    // A PSP that does not answer is served all the same: whoever asks /dev/sev learns why.
-    let status = psp.lock().status();
-    match status {
-        Ok(status) => {
-            dev_info!(
-                pdev,
-                "SEV firmware {}.{} build {}\n",
-                status.version.major,
-                status.version.minor,
-                status.version.build
-            );
-            fw_update::update(pdev.as_ref(), &psp, status);
-        }
-        Err(error) => dev_err!(pdev, "SEV: failed to get status. Error: {}\n", error),
-    }
-    // SAFETY: The registration is alive, and only an address is read.
-    let fops = unsafe { (*served.node.as_raw()).fops }.addr();
-    *ACTIVE.lock() = Some(Active { psp, fops });
+    let bootloader = matches!(regs.bootloader(), Ok(Some(_)));
+    ffi::add_attributes(pdev.as_ref(), capabilities.tells_security(), bootloader)?;
+    registry::add(&psp)?;
     Ok(Some(served))
+}
+
+/// Makes the acquaintance of a PSP that is taken into use. One that does not answer is used all the
+/// same: whoever asks `/dev/sev` learns why.
+pub(crate) fn bring_up(psp: &Psp) {
+    let dev = &*psp.shared.dev;
+    let mut core = psp.lock();
+    let status = match core.status() {
+        Ok(status) => status,
+        Err(error) => {
+            core.host().log(
+                Level::Error,
+                core::format_args!("SEV: failed to get status. Error: {}", WithHint(error)),
+            );
+            return;
+        }
+    };
+    let FwVersion {
+        major,
+        minor,
+        build,
+    } = status.version;
+    dev_info!(dev, "SEV firmware {}.{} build {}\n", major, minor, build);
+    if status.state != PlatformState::Uninit {
+        // Whatever the kernel before this one gave the firmware is ordinary memory now.
+        dev_warn!(
+            dev,
+            "SEV: left initialised by a kernel before this one, shutting it down\n"
+        );
+        if core.shutdown().is_err() {
+            return;
+        }
+    }
+    drop(core);
+    // No file is the usual case, and a failure is logged.
+    let _ = fw_update::update(psp);
 }
 
 impl<'bound> Served<'bound> {
     fn new(pdev: &'bound pci::Device<Bound>, psp: Arc<Psp>) -> impl PinInit<Self, Error> + 'bound {
         try_pin_init!(Served {
-            psp,
             vectors: alloc_vectors(pdev)?,
             irq <- {
                 // Vector 0 is the PSP's; a second one would be the crypto engine's.
@@ -228,7 +254,9 @@ impl<'bound> Served<'bound> {
                     )
                 }
             },
-            node <- MiscDeviceRegistration::register(dev_sev::OPTIONS),
+            // Nobody needs it so much that the PSP should not be served without it.
+            report: report::file(psp.clone()).ok(),
+            psp,
         })
     }
 }

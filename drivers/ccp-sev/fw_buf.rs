@@ -5,6 +5,10 @@
 use core::ptr::NonNull;
 
 use kernel::prelude::*;
+use psp::host::{
+    Memory,
+    OutOfBounds, //
+};
 
 use crate::ffi;
 
@@ -20,6 +24,7 @@ use crate::ffi;
 pub(crate) struct FwBuf {
     mem: NonNull<u8>,
     len: usize,
+    leaked: bool,
 }
 
 // SAFETY: The memory has no thread affinity and one owner.
@@ -41,6 +46,7 @@ impl FwBuf {
         Ok(FwBuf {
             mem: ffi::alloc_exact(len).ok_or(ENOMEM)?,
             len,
+            leaked: false,
         })
     }
 
@@ -51,57 +57,8 @@ impl FwBuf {
     /// As [`new`](Self::new).
     pub(crate) fn from_slice(bytes: &[u8]) -> Result<Self> {
         let mut buf = Self::new(bytes.len())?;
-        buf.write(bytes)?;
+        buf.write(bytes).map_err(|OutOfBounds| EINVAL)?;
         Ok(buf)
-    }
-
-    /// Its bytes.
-    pub(crate) fn len(&self) -> usize {
-        self.len
-    }
-
-    /// System physical address, without the C-bit.
-    pub(crate) fn pa(&self) -> u64 {
-        // SAFETY: By the type invariant.
-        unsafe { ffi::pa(self.mem) }
-    }
-
-    /// Address as the firmware wants it, with the C-bit if the host's memory is encrypted.
-    pub(crate) fn psp_addr(&self) -> u64 {
-        // SAFETY: By the type invariant.
-        unsafe { ffi::psp_pa(self.mem) }
-    }
-
-    /// Copies `bytes` to its front.
-    ///
-    /// # Errors
-    ///
-    /// `EINVAL` if they do not fit.
-    pub(crate) fn write(&mut self, bytes: &[u8]) -> Result {
-        if bytes.len() > self.len {
-            return Err(EINVAL);
-        }
-        for (i, byte) in bytes.iter().enumerate() {
-            // SAFETY: `i` is below `len`, and by the type invariant that much is ours.
-            unsafe { self.mem.add(i).write_volatile(*byte) };
-        }
-        Ok(())
-    }
-
-    /// Copies its first `out.len()` bytes out.
-    ///
-    /// # Errors
-    ///
-    /// `EINVAL` if it has fewer.
-    pub(crate) fn read(&self, out: &mut [u8]) -> Result {
-        if out.len() > self.len {
-            return Err(EINVAL);
-        }
-        for (i, byte) in out.iter_mut().enumerate() {
-            // SAFETY: `i` is below `len`, and by the type invariant that much is ours.
-            *byte = unsafe { self.mem.add(i).read_volatile() };
-        }
-        Ok(())
     }
 
     /// Copies its first `len` bytes into a vector.
@@ -114,24 +71,71 @@ impl FwBuf {
             return Err(EINVAL);
         }
         let mut out = KVec::from_elem(0, len, GFP_KERNEL)?;
-        self.read(&mut out)?;
+        self.read(&mut out).map_err(|OutOfBounds| EINVAL)?;
         Ok(out)
     }
+}
 
-    /// Flushes the caches over it, as the firmware demands of memory it is going to keep.
-    pub(crate) fn clflush(&self) {
+impl Memory for FwBuf {
+    fn len(&self) -> usize {
+        self.len
+    }
+
+    fn pa(&self) -> u64 {
+        // SAFETY: By the type invariant.
+        unsafe { ffi::pa(self.mem) }
+    }
+
+    fn psp_addr(&self) -> u64 {
+        // SAFETY: By the type invariant.
+        unsafe { ffi::psp_pa(self.mem) }
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Result<(), OutOfBounds> {
+        if bytes.len() > self.len {
+            return Err(OutOfBounds);
+        }
+        for (i, byte) in bytes.iter().enumerate() {
+            // SAFETY: `i` is below `len`, and by the type invariant that much is ours.
+            unsafe { self.mem.add(i).write_volatile(*byte) };
+        }
+        Ok(())
+    }
+
+    fn read(&self, out: &mut [u8]) -> Result<(), OutOfBounds> {
+        if out.len() > self.len {
+            return Err(OutOfBounds);
+        }
+        for (i, byte) in out.iter_mut().enumerate() {
+            // SAFETY: `i` is below `len`, and by the type invariant that much is ours.
+            *byte = unsafe { self.mem.add(i).read_volatile() };
+        }
+        Ok(())
+    }
+
+    fn fill(&mut self, byte: u8) {
+        for i in 0..self.len {
+            // SAFETY: `i` is below `len`, and by the type invariant that much is ours.
+            unsafe { self.mem.add(i).write_volatile(byte) };
+        }
+    }
+
+    fn flush(&self) {
         // SAFETY: By the type invariant.
         unsafe { ffi::clflush(self.mem, self.len) }
     }
 
-    /// Gives it up without freeing it, for memory that the firmware may still write to.
-    pub(crate) fn leak(self) {
-        core::mem::forget(self);
+    fn leak(&mut self) {
+        self.leaked = true;
     }
 }
 
 impl Drop for FwBuf {
     fn drop(&mut self) {
+        if self.leaked {
+            // LEAK: the firmware may still write to it.
+            return;
+        }
         // SAFETY: By the type invariant; this is the last use.
         unsafe { ffi::free_exact(self.mem, self.len) };
     }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Newer firmware from the file system, downloaded when the PSP is bound.
+//! Newer firmware from the file system: when a PSP is taken into use, and on request.
 //!
 //! It lasts until the machine is reset. Nothing here is fatal: the firmware that came with the BIOS
 //! works.
@@ -11,107 +11,106 @@ use kernel::{
     prelude::*, //
 };
 use psp::{
-    cmd::platform::{
-        DownloadFirmware,
-        FwVersion,
-        Status, //
+    driver::NotReady,
+    error::{
+        CmdError,
+        Errno,
+        WithHint, //
     },
+    host::Patience,
     image::{
-        downloads,
-        file_names, //
+        file_names,
+        FileName, //
     },
-    platform::PlatformState, //
+    ledger::Update, //
 };
 
 use crate::{
-    error::CmdError,
     ffi,
     fw_buf::FwBuf,
     psp_dev::{
-        Psp,
-        Session, //
+        to_error,
+        Psp, //
     },
 };
 
 /// Looks for an image for this processor and has the firmware run it.
 ///
+/// # Errors
+///
+/// `ENOENT` if there is none, `EBUSY` while guests exist, else what failed; the log says it too, except
+/// that there is no file, which is the usual case.
+///
 /// # Context
 ///
 /// Sleeps: reads files, and sends commands.
-pub(crate) fn update(dev: &Device, psp: &Psp, running: Status) {
-    if ffi::is_kdump() {
-        // The crashed kernel's guests are still with the firmware.
-        return;
-    }
-    let before = running.version;
-    let times = downloads(before);
-    if times == 0 {
-        dev_dbg!(dev, "SEV: the firmware cannot be updated\n");
-        return;
-    }
-    if running.state != PlatformState::Uninit {
-        dev_info!(
-            dev,
-            "SEV: firmware in use by a kernel before this one, not updated\n"
-        );
-        return;
-    }
-    let Some(image) = find(dev) else {
-        dev_dbg!(dev, "SEV: no firmware file present\n");
-        return;
+pub(crate) fn update(psp: &Psp) -> Result {
+    let dev = &*psp.shared.dev;
+    let Some((file, image)) = find(dev) else {
+        psp.shared.ledger(|ledger| ledger.update = Update::NoFile);
+        return Err(ENOENT);
     };
-    match psp.lock().download(&image, times) {
-        Ok(after) if after != before => {
-            let FwVersion {
-                major,
-                minor,
-                build,
-            } = before;
-            dev_info!(
-                dev,
-                "SEV firmware updated from {}.{}.{} to {}.{}.{}\n",
-                major,
-                minor,
-                build,
-                after.major,
-                after.minor,
-                after.build
-            );
+    let size = image.size();
+    let mut lent = Some(FwBuf::from_slice(image.data())?);
+    let ran = psp.with_init(Patience::Killable, |core| {
+        let before = core.version();
+        (before, core.update(&mut lent, size))
+    })?;
+    let (before, outcome) = ran.value;
+    match outcome {
+        Ok(after) => {
+            psp.shared
+                .ledger(|ledger| ledger.update = Update::Done { file, size });
+            match before {
+                Ok(before) if before != after => {
+                    dev_info!(
+                        dev,
+                        "SEV firmware updated {}\n",
+                        core::format_args!("from {before} to {after}")
+                    );
+                }
+                Ok(_) | Err(_) => {
+                    dev_dbg!(dev, "SEV: the firmware file has the running version\n");
+                }
+            }
+            Ok(())
         }
-        Ok(_) => dev_dbg!(dev, "SEV: the firmware file has the running version\n"),
-        Err(cause) => dev_warn!(
+        Err(NotReady::GuestsActive) => {
+            dev_err!(
+                dev,
+                "SEV: firmware not updated: guests exist, end them first\n"
+            );
+            Err(EBUSY)
+        }
+        Err(NotReady::Failed { cause, .. }) => {
+            let update = Update::Failed { file, size, cause };
+            psp.shared.ledger(|ledger| ledger.update = update);
+            log_failure(dev, cause);
+            Err(to_error(cause))
+        }
+        // It is never asked to only read.
+        Err(NotReady::ReadOnly) => Err(EPERM),
+    }
+}
+
+fn log_failure(dev: &Device, cause: CmdError) {
+    match cause {
+        CmdError::Prepare(Errno::EOPNOTSUPP) => {
+            dev_info!(dev, "SEV: firmware not updated: it is too old to be\n");
+        }
+        _ => dev_warn!(
             dev,
             "SEV: firmware not updated: DOWNLOAD_FIRMWARE failed {}\n",
-            cause
+            core::format_args!("{}", WithHint(cause))
         ),
     }
 }
 
-/// The most specific image there is for this processor. No file is the usual case, and no warning.
-fn find(dev: &Device) -> Option<Firmware> {
+/// The most specific image there is for this processor.
+fn find(dev: &Device) -> Option<(FileName, Firmware)> {
     let (family, model) = ffi::cpu_family_model();
-    file_names(family, model)
-        .iter()
-        .find_map(|name| Firmware::request_nowarn(name.as_c_str(), dev).ok())
-}
-
-impl Session<'_> {
-    /// DOWNLOAD_FIRMWARE, so many times; the version that runs then.
-    fn download(&mut self, image: &Firmware, times: usize) -> Result<FwVersion, CmdError> {
-        let mut lent = [Some(
-            FwBuf::from_slice(image.data()).map_err(CmdError::Prepare)?,
-        )];
-        for _ in 0..times {
-            let [Some(buf)] = &lent else {
-                return Err(CmdError::Prepare(EBUSY));
-            };
-            let cmd = DownloadFirmware {
-                paddr: buf.psp_addr().into(),
-                // CAST: an allocation of so many contiguous pages is below 4 GiB.
-                len: (image.size() as u32).into(),
-            };
-            self.send(cmd, &mut lent)?.reply()?;
-        }
-        Ok(self.status()?.version)
-    }
+    file_names(family, model).into_iter().find_map(|name| {
+        let image = Firmware::request_nowarn(name.as_c_str(), dev).ok()?;
+        Some((name, image))
+    })
 }

@@ -20,7 +20,6 @@ use psp::{
             PekCertImport,
             PekCsr,
             PekGen,
-            PlatformReset,
             PlatformStatus, //
         },
         snp::{
@@ -31,7 +30,12 @@ use psp::{
         Command,
         Completed, //
     },
-    platform::PlatformState,
+    driver::NotReady,
+    error::CmdError,
+    host::{
+        Memory,
+        Patience, //
+    },
     uapi::{
         Blob,
         IoctlCmd,
@@ -40,6 +44,7 @@ use psp::{
         TwoBlobs,
         ENOTSUPP,
         GET_ID_LEN,
+        NO_FW_CALL,
         SEV_ISSUE_CMD,
         SEV_MAX, //
     },
@@ -47,12 +52,12 @@ use psp::{
 use zerocopy::IntoBytes;
 
 use crate::{
-    error::CmdError,
     fw_buf::FwBuf,
-    platform::NotReady,
     psp_dev::{
+        to_error,
+        Core,
         Psp,
-        Session, //
+        Ran, //
     },
     user,
 };
@@ -75,7 +80,7 @@ impl From<Error> for Failure {
 impl From<CmdError> for Failure {
     fn from(error: CmdError) -> Self {
         Failure {
-            errno: error.to_errno(),
+            errno: to_error(error),
             fw_error: error.fw_error(),
         }
     }
@@ -91,7 +96,7 @@ impl From<NotReady> for Failure {
                 fw_error: Some(0),
             },
             NotReady::Failed { cause, fw_error } => Failure {
-                errno: cause.to_errno(),
+                errno: to_error(cause),
                 fw_error,
             },
         }
@@ -162,32 +167,50 @@ fn serve(psp: &Psp, cmd: IoctlCmd, data: u64, writable: bool) -> Outcome {
         IoctlCmd::GetId => get_id(psp, data),
         IoctlCmd::GetId2 => get_id2(psp, data),
         IoctlCmd::SnpPlatformStatus => snp_platform_status(psp, data),
-        IoctlCmd::SnpCommit => Ok(psp.lock().call(SnpCommit::new())?),
+        IoctlCmd::SnpCommit => Ok(psp.lock_killable()?.call(SnpCommit::new())?),
         // SNP is never on.
         IoctlCmd::SnpSetConfig | IoctlCmd::SnpVlekLoad => Err(ENODEV.into()),
     }
 }
 
-/// A command without data that needs an initialised platform.
+/// Runs `body` on a platform in which `C` is taken, and keeps the persistent data in step.
+fn prepared<C: Command, R>(
+    psp: &Psp,
+    may_init: bool,
+    body: impl FnOnce(&mut Core) -> R,
+) -> Result<Ran<R>, Failure> {
+    let ran = psp
+        .with_init(Patience::Killable, |core| {
+            core.prepared::<C, _>(may_init, body)
+        })
+        .map_err(|errno| Failure {
+            errno,
+            fw_error: Some(NO_FW_CALL),
+        })?;
+    Ok(Ran {
+        value: ran.value?,
+        saved: ran.saved,
+    })
+}
+
+/// A command without data that needs an initialised platform, and changes its keys.
 fn bare<C: Command<Reply = ()>>(psp: &Psp, cmd: C) -> Outcome {
-    psp.lock()
-        .prepared::<C, _>(true, |session| session.call(cmd))??;
-    Ok(())
+    let ran = prepared::<C, _>(psp, true, |core| core.call(cmd))?;
+    ran.value?;
+    after_call(ran.saved)
 }
 
 fn factory_reset(psp: &Psp) -> Outcome {
-    let mut session = psp.lock();
-    // Guests may have come since anybody looked, so ask.
-    if session.status()?.state == PlatformState::Working {
-        return Err(NotReady::GuestsActive.into());
-    }
-    session.prepared::<PlatformReset, _>(false, |session| session.call(PlatformReset))??;
-    Ok(())
+    let ran = psp.with_init(Patience::Killable, Core::factory_reset)?;
+    ran.value?;
+    after_call(ran.saved)
 }
 
 fn platform_status(psp: &Psp, data: usize) -> Outcome {
     // A separate statement, so that the lock is not held while user memory is touched.
-    let completed = psp.lock().send(PlatformStatus::default(), &mut [])?;
+    let completed = psp
+        .lock_killable()?
+        .send(PlatformStatus::default(), &mut [])?;
     completed.reply().map_err(CmdError::from)?;
     after_call(user::write(data, &completed.received))
 }
@@ -242,9 +265,10 @@ fn pek_csr(psp: &Psp, data: usize) -> Outcome {
     let mut buf = [allocate(output)?];
     let (addr, len) = lend(buf[0].as_ref());
 
-    let done = psp.lock().prepared::<PekCsr, _>(true, |session| {
-        session.send(PekCsr::new(addr, len), &mut buf)
-    })??;
+    let done = prepared::<PekCsr, _>(psp, true, |core| {
+        core.send(PekCsr::new(addr, len), &mut buf)
+    })?
+    .value?;
     input.length = done.received.len;
     copy_back(data, &input, &done)?;
     let len = completed(&done)?;
@@ -262,9 +286,8 @@ fn pdh_cert_export(psp: &Psp, data: usize, writable: bool) -> Outcome {
     };
     let cmd = PdhCertExport::new(lend(bufs[0].as_ref()), lend(bufs[1].as_ref()));
 
-    let done = psp
-        .lock()
-        .prepared::<PdhCertExport, _>(writable, |session| session.send(cmd, &mut bufs))??;
+    let done =
+        prepared::<PdhCertExport, _>(psp, writable, |core| core.send(cmd, &mut bufs))?.value?;
     input.first.length = done.received.pdh_len;
     input.second.length = done.received.chain_len;
     copy_back(data, &input, &done)?;
@@ -289,15 +312,14 @@ fn pek_cert_import(psp: &Psp, data: usize) -> Outcome {
     let mut bufs = [read(&input.first)?, read(&input.second)?];
     let cmd = PekCertImport::new(lend(bufs[0].as_ref()), lend(bufs[1].as_ref()));
 
-    let done = psp
-        .lock()
-        .prepared::<PekCertImport, _>(true, |session| session.send(cmd, &mut bufs))??;
-    completed(&done)
+    let ran = prepared::<PekCertImport, _>(psp, true, |core| core.send(cmd, &mut bufs))?;
+    completed(&ran.value?)?;
+    after_call(ran.saved)
 }
 
 /// GET_ID came with API 0.16.
-fn check_get_id(session: &mut Session<'_>) -> Outcome {
-    if session.version()?.api_at_least(0, 16) {
+fn check_get_id(psp: &Psp) -> Outcome {
+    if psp.lock_killable()?.version()?.api_at_least(0, 16) {
         Ok(())
     } else {
         Err(Error::from_errno(-ENOTSUPP).into())
@@ -306,24 +328,24 @@ fn check_get_id(session: &mut Session<'_>) -> Outcome {
 
 fn get_id(psp: &Psp, data: usize) -> Outcome {
     pr_warn_once!("SEV_GET_ID command is deprecated, use SEV_GET_ID2\n");
-    check_get_id(&mut psp.lock())?;
+    check_get_id(psp)?;
     let mut buf = [allocate(Output::Bytes(GET_ID_LEN))?];
     let (addr, len) = lend(buf[0].as_ref());
 
-    let done = psp.lock().send(GetId::new(addr, len), &mut buf)?;
+    let done = psp.lock_killable()?.send(GetId::new(addr, len), &mut buf)?;
     let len = completed(&done)?;
     // CAST: the argument is the user buffer itself.
     after_call(copy_blob(buf[0].as_ref(), len, data as u64))
 }
 
 fn get_id2(psp: &Psp, data: usize) -> Outcome {
-    check_get_id(&mut psp.lock())?;
+    check_get_id(psp)?;
     let mut input: Blob = user::read(data)?;
     // No limit but memory: the id may grow, and the C driver sets none.
     let mut buf = [allocate(input.output())?];
     let (addr, len) = lend(buf[0].as_ref());
 
-    let done = psp.lock().send(GetId::new(addr, len), &mut buf)?;
+    let done = psp.lock_killable()?.send(GetId::new(addr, len), &mut buf)?;
     input.length = done.received.len;
     copy_back(data, &input, &done)?;
     let len = completed(&done)?;
@@ -333,7 +355,9 @@ fn get_id2(psp: &Psp, data: usize) -> Outcome {
 fn snp_platform_status(psp: &Psp, data: usize) -> Outcome {
     let mut buf = [Some(FwBuf::new(PAGE_SIZE)?)];
     let (addr, _) = lend(buf[0].as_ref());
-    let done = psp.lock().send(SnpPlatformStatus::new(addr), &mut buf)?;
+    let done = psp
+        .lock_killable()?
+        .send(SnpPlatformStatus::new(addr), &mut buf)?;
     completed(&done)?;
     // CAST: 32; the argument is the user buffer itself.
     after_call(copy_blob(

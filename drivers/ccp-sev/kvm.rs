@@ -22,15 +22,21 @@ use psp::{
         BLOB_MAX_LEN,
         CMD_BUF_LEN, //
     },
+    driver::InitError,
+    error::{
+        CmdError,
+        Errno, //
+    },
+    host::Patience,
     platform::PlatformState,
     status::FwStatus,
     uapi::NO_FW_CALL, //
 };
 
 use crate::{
-    error::CmdError,
     ffi,
-    psp_dev,
+    psp_dev::to_error,
+    registry,
     user, //
 };
 
@@ -62,21 +68,26 @@ unsafe fn store(error: *mut c_int, value: Option<u32>) {
 /// # Safety
 ///
 /// `data` is null or valid for reading and writing as many bytes as the command has.
-unsafe fn send(id: CmdId, data: *mut c_void) -> Result<FwStatus, CmdError> {
-    let psp = psp_dev::active()?;
+unsafe fn send(id: CmdId, data: *mut c_void, patience: Patience) -> Result<FwStatus, CmdError> {
+    let psp = registry::active().map_err(|_| Errno::ENODEV)?;
     let len = id.buffer_len();
     if data.is_null() != (len == 0) {
         pr_warn!("SEV: {} with wrong data\n", id.name());
-        return Err(EINVAL.into());
+        return Err(Errno::EINVAL.into());
     }
     let mut bytes = [0; 128];
     const { assert!(bytes_are_enough(128)) };
-    let bytes = bytes.get_mut(..len).ok_or(EINVAL)?;
+    let bytes = bytes.get_mut(..len).ok_or(Errno::EINVAL)?;
     if len > 0 {
         // SAFETY: By this function's own requirements.
         unsafe { core::ptr::copy_nonoverlapping(data.cast(), bytes.as_mut_ptr(), len) };
     }
-    let status = psp.lock().send_raw(id, bytes)?;
+    let mut core = match patience {
+        Patience::Endless => psp.lock(),
+        Patience::Killable => psp.lock_killable().map_err(|_| Errno::EINTR)?,
+    };
+    let status = core.send_raw(id, bytes)?;
+    drop(core);
     if len > 0 {
         // SAFETY: By this function's own requirements.
         unsafe { core::ptr::copy_nonoverlapping(bytes.as_ptr(), data.cast(), len) };
@@ -98,9 +109,14 @@ const fn bytes_are_enough(have: usize) -> bool {
 /// # Safety
 ///
 /// As [`send`] and [`store`].
-unsafe fn send_and_store(id: CmdId, data: *mut c_void, error: *mut c_int) -> c_int {
+unsafe fn send_and_store(
+    id: CmdId,
+    data: *mut c_void,
+    error: *mut c_int,
+    patience: Patience,
+) -> c_int {
     // SAFETY: By this function's own requirements.
-    let outcome = unsafe { send(id, data) }.and_then(|status| {
+    let outcome = unsafe { send(id, data, patience) }.and_then(|status| {
         if status.is_success() {
             Ok(())
         } else {
@@ -109,31 +125,41 @@ unsafe fn send_and_store(id: CmdId, data: *mut c_void, error: *mut c_int) -> c_i
     });
     let (ret, fw_error) = match outcome {
         Ok(()) => (0, Some(0)),
-        Err(error) => (error.to_errno().to_errno(), error.fw_error()),
+        Err(error) => (-error.errno().0, error.fw_error()),
     };
     // SAFETY: By this function's own requirements.
     unsafe { store(error, fw_error) };
     ret
 }
 
+fn known<T>(cmd: T) -> Option<CmdId>
+where
+    u16: TryFrom<T>,
+{
+    let raw = u16::try_from(cmd).ok()?;
+    CmdId::try_from(raw).ok()
+}
+
 /// Sends any command.
+///
+/// KVM uses it to take guests down, also those of processes that were killed: the wait is not killable.
 ///
 /// # Safety
 ///
 /// `data` is null or points to the command's struct, `error` is null or valid for writing.
 #[no_mangle]
 unsafe extern "C" fn sev_do_cmd(cmd: c_int, data: *mut c_void, error: *mut c_int) -> c_int {
-    let Ok(id) = u16::try_from(cmd)
-        .map_err(|_| ())
-        .and_then(|raw| CmdId::try_from(raw).map_err(|_| ()))
-    else {
-        return EINVAL.to_errno();
-    };
-    // SAFETY: By this function's own requirements.
-    unsafe { send_and_store(id, data, error) }
+    match known(cmd) {
+        // SAFETY: By this function's own requirements.
+        Some(id) => unsafe { send_and_store(id, data, error, Patience::Endless) },
+        None => EINVAL.to_errno(),
+    }
 }
 
 /// Sends any command on behalf of whoever opened `file`, which must be a `/dev/sev`.
+///
+/// KVM serves ioctls with it. A caller that is killed leaves the queue; once its command is sent it waits
+/// for the answer, or a guest would be created that nobody knows.
 ///
 /// # Safety
 ///
@@ -146,14 +172,14 @@ unsafe extern "C" fn sev_issue_cmd_external_user(
     error: *mut c_int,
 ) -> c_int {
     // SAFETY: By this function's own requirements; `f_op` never changes while a file is open.
-    if file.is_null() || !psp_dev::is_dev_sev(unsafe { (*file).f_op }.addr()) {
+    if file.is_null() || !registry::is_dev_sev(unsafe { (*file).f_op }.addr()) {
         return EBADF.to_errno();
     }
-    let Ok(cmd) = c_int::try_from(cmd) else {
-        return EINVAL.to_errno();
-    };
-    // SAFETY: By this function's own requirements.
-    unsafe { sev_do_cmd(cmd, data, error) }
+    match known(cmd) {
+        // SAFETY: By this function's own requirements.
+        Some(id) => unsafe { send_and_store(id, data, error, Patience::Killable) },
+        None => EINVAL.to_errno(),
+    }
 }
 
 /// Initialises the platform if it is not; cheap when it is.
@@ -167,7 +193,7 @@ unsafe extern "C" fn sev_platform_init(args: *mut PlatformInitArgs) -> c_int {
     if ffi::is_kdump() {
         return 0;
     }
-    let psp = match psp_dev::active() {
+    let psp = match registry::active() {
         Ok(psp) => psp,
         Err(error) => return error.to_errno(),
     };
@@ -176,13 +202,20 @@ unsafe extern "C" fn sev_platform_init(args: *mut PlatformInitArgs) -> c_int {
     if args.probe && !ffi::init_on_probe() {
         return 0;
     }
-    let outcome = psp.lock().init();
+    let no_call = |error| (NO_FW_CALL, error);
+    // Whether its persistent data are in their file is no matter of KVM's; the log has it.
+    let outcome = match psp.with_init(Patience::Endless, |core| core.init()) {
+        Ok(ran) => ran
+            .value
+            .map_err(|InitError { cause, fw_error }| (fw_error, to_error(cause))),
+        Err(error) => Err(no_call(error)),
+    };
     match outcome {
         Ok(()) => 0,
-        Err(error) => {
+        Err((fw_error, error)) => {
             // CAST: the bits of -1 stay those of -1.
-            args.error = error.fw_error as c_int;
-            error.cause.to_errno().to_errno()
+            args.error = fw_error as c_int;
+            error.to_errno()
         }
     }
 }
@@ -190,7 +223,7 @@ unsafe extern "C" fn sev_platform_init(args: *mut PlatformInitArgs) -> c_int {
 /// Shuts the platform down; KVM is being unloaded.
 #[no_mangle]
 extern "C" fn sev_platform_shutdown() {
-    if let Ok(psp) = psp_dev::active() {
+    if let Ok(psp) = registry::active() {
         // The failure was logged, and there is nobody to tell.
         let _ = psp.lock().shutdown();
     }
@@ -202,7 +235,7 @@ extern "C" fn sev_platform_shutdown() {
 #[no_mangle]
 unsafe extern "C" fn sev_platform_status(status: *mut c_void, error: *mut c_int) -> c_int {
     // SAFETY: By this function's own requirements.
-    unsafe { send_and_store(CmdId::PlatformStatus, status, error) }
+    unsafe { send_and_store(CmdId::PlatformStatus, status, error, Patience::Endless) }
 }
 
 /// # Safety
@@ -211,7 +244,7 @@ unsafe extern "C" fn sev_platform_status(status: *mut c_void, error: *mut c_int)
 #[no_mangle]
 unsafe extern "C" fn sev_guest_activate(data: *mut c_void, error: *mut c_int) -> c_int {
     // SAFETY: By this function's own requirements.
-    unsafe { send_and_store(CmdId::Activate, data, error) }
+    unsafe { send_and_store(CmdId::Activate, data, error, Patience::Endless) }
 }
 
 /// # Safety
@@ -220,7 +253,7 @@ unsafe extern "C" fn sev_guest_activate(data: *mut c_void, error: *mut c_int) ->
 #[no_mangle]
 unsafe extern "C" fn sev_guest_deactivate(data: *mut c_void, error: *mut c_int) -> c_int {
     // SAFETY: By this function's own requirements.
-    unsafe { send_and_store(CmdId::Deactivate, data, error) }
+    unsafe { send_and_store(CmdId::Deactivate, data, error, Patience::Endless) }
 }
 
 /// # Safety
@@ -229,7 +262,7 @@ unsafe extern "C" fn sev_guest_deactivate(data: *mut c_void, error: *mut c_int) 
 #[no_mangle]
 unsafe extern "C" fn sev_guest_decommission(data: *mut c_void, error: *mut c_int) -> c_int {
     // SAFETY: By this function's own requirements.
-    unsafe { send_and_store(CmdId::Decommission, data, error) }
+    unsafe { send_and_store(CmdId::Decommission, data, error, Patience::Endless) }
 }
 
 /// # Safety
@@ -238,7 +271,14 @@ unsafe extern "C" fn sev_guest_decommission(data: *mut c_void, error: *mut c_int
 #[no_mangle]
 unsafe extern "C" fn sev_guest_df_flush(error: *mut c_int) -> c_int {
     // SAFETY: The command has no data; the rest by this function's own requirements.
-    unsafe { send_and_store(CmdId::DfFlush, core::ptr::null_mut(), error) }
+    unsafe {
+        send_and_store(
+            CmdId::DfFlush,
+            core::ptr::null_mut(),
+            error,
+            Patience::Endless,
+        )
+    }
 }
 
 /// An errno as a pointer, for C's `IS_ERR()`.
@@ -301,7 +341,7 @@ extern "C" fn sev_get_snp_policy_bits() -> u64 {
 /// nothing, and one without a TMR offers no SEV-ES.
 #[no_mangle]
 extern "C" fn sev_firmware_supported_vm_types() -> c_int {
-    let Ok(psp) = psp_dev::active() else {
+    let Ok(psp) = registry::active() else {
         return 0;
     };
     let status = psp.lock().status();

@@ -1,119 +1,218 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A PSP: what the driver keeps of it, and the one that is in use.
+//! A PSP: what the driver keeps of it, and who may use it when.
 //!
-//! Lock order: [`ACTIVE`] before the command lock ([`Psp::lock`]). No user copy and no allocation
-//! for user space happens under the command lock.
+//! Lock order: the lock of the persistent data ([`Psp::with_init`]), then the command lock
+//! ([`Psp::lock`]), then the ledger's. No user copy, no allocation for user space and no file is
+//! touched under the command lock.
 
 use kernel::{
     device::Device,
     new_mutex,
+    page::PAGE_SIZE,
     prelude::*,
     sync::{
         aref::ARef,
-        global_lock,
-        lock::{
-            mutex::MutexBackend,
-            Guard, //
-        },
         Arc,
         Mutex, //
     },
 };
+use psp::{
+    cmd::{
+        platform::{
+            NV_LEN,
+            TMR_LEN, //
+        },
+        CMD_BUF_LEN, //
+    },
+    driver::Driver,
+    error::CmdError,
+    host::Patience,
+    regs::Capabilities, //
+};
 
 use crate::{
-    ffi,
-    mailbox::{
-        Doorbell,
-        Exchange, //
+    fair_lock::{
+        FairGuard,
+        FairLock, //
     },
-    platform::Platform,
+    ffi,
+    fw_buf::FwBuf,
+    host::{
+        KernelHost,
+        Shared, //
+    },
+    nv_file::NvFile,
     regs::Regs, //
 };
+
+/// The driver core in the kernel.
+pub(crate) type Core = Driver<KernelHost<Regs>>;
 
 /// A PSP that was probed. Files and KVM may hold on to it for longer than it is bound; then every
 /// command says that the device is gone.
 #[pin_data]
 pub(crate) struct Psp {
+    pub(crate) shared: Arc<Shared<Regs>>,
+    /// As the registers said when it was probed.
+    pub(crate) capabilities: Capabilities,
     #[pin]
-    pub(crate) bell: Doorbell<Regs>,
+    core: FairLock<Core>,
+    /// The file of the persistent data, if they are kept in one.
     #[pin]
-    inner: Mutex<Inner>,
+    nv: Option<Pin<KBox<Mutex<NvFile>>>>,
 }
 
-/// What the command lock protects.
-pub(crate) struct Inner {
-    pub(crate) dev: ARef<Device>,
-    pub(crate) exchange: Exchange,
-    pub(crate) platform: Platform,
-}
-
-/// A PSP whose command lock is held: nobody else gives it commands.
-pub(crate) struct Session<'a> {
-    pub(crate) bell: &'a Doorbell<Regs>,
-    pub(crate) inner: Guard<'a, Inner, MutexBackend>,
+/// What [`Psp::with_init`] did.
+pub(crate) struct Ran<R> {
+    /// What the body returned.
+    pub(crate) value: R,
+    /// Whether persistent data that it changed are in their file, as far as there is one.
+    pub(crate) saved: Result,
 }
 
 impl Psp {
     /// # Errors
     ///
     /// `ENOMEM`.
-    pub(crate) fn new(dev: ARef<Device>, regs: Regs) -> Result<Arc<Self>> {
-        let inner = Inner {
-            exchange: Exchange::new(dev.clone(), ffi::timeout_ms)?,
-            platform: Platform::new(),
-            dev,
+    pub(crate) fn new(
+        dev: ARef<Device>,
+        regs: Regs,
+        capabilities: Capabilities,
+    ) -> Result<Arc<Self>> {
+        let nv = match ffi::init_ex_path() {
+            Some(path) => Some((
+                // CAST: 32 KiB.
+                FwBuf::new(NV_LEN as usize)?,
+                KBox::pin_init(
+                    new_mutex!(NvFile::new(path, dev.clone())?, "ccp_sev_nv"),
+                    GFP_KERNEL,
+                )?,
+            )),
+            None => None,
         };
+        let (nv_mem, nv) = nv.unzip();
+        let shared = Shared::new(dev, regs)?;
+        const { assert!(CMD_BUF_LEN <= PAGE_SIZE) };
+        let core = Driver::new(
+            KernelHost(shared.clone()),
+            FwBuf::new(CMD_BUF_LEN)?,
+            // Without one there is no SEV-ES, but SEV works; it is tried again before INIT.
+            new_tmr().ok(),
+            nv_mem,
+        );
         Arc::pin_init(
             pin_init!(Psp {
-                bell <- Doorbell::new(regs),
-                inner <- new_mutex!(inner, "ccp_sev_cmd"),
+                shared,
+                capabilities,
+                core <- FairLock::new(core),
+                nv,
             }),
             GFP_KERNEL,
         )
     }
 
-    /// Waits for the command lock.
+    /// PCI address, which sorts as text.
+    pub(crate) fn address(&self) -> &CStr {
+        self.shared.dev.name()
+    }
+
+    /// Waits for the command lock; callers get it in the order they came.
     ///
     /// # Context
     ///
     /// Sleeps, up to the timeouts of the commands before.
-    pub(crate) fn lock(&self) -> Session<'_> {
-        Session {
-            bell: &self.bell,
-            inner: self.inner.lock(),
+    pub(crate) fn lock(&self) -> FairGuard<'_, Core> {
+        self.core.lock()
+    }
+
+    /// As [`lock`](Self::lock), but a signal that kills ends the wait.
+    ///
+    /// # Errors
+    ///
+    /// `EINTR`.
+    pub(crate) fn lock_killable(&self) -> Result<FairGuard<'_, Core>> {
+        self.core.lock_killable()
+    }
+
+    /// The command lock, if nobody has it.
+    ///
+    /// # Context
+    ///
+    /// Any, also a panic.
+    pub(crate) fn try_lock(&self) -> Option<FairGuard<'_, Core>> {
+        self.core.try_lock()
+    }
+
+    /// Runs `body`, which may initialise the platform or change its persistent data: reads their file
+    /// before if that is necessary, and writes it afterwards if they have changed. The command lock is
+    /// held for `body` alone.
+    ///
+    /// # Errors
+    ///
+    /// `EINTR` when a killable caller was killed before, or why the file could not be read; `body` did not
+    /// run.
+    pub(crate) fn with_init<R>(
+        &self,
+        patience: Patience,
+        body: impl FnOnce(&mut Core) -> R,
+    ) -> Result<Ran<R>> {
+        let Some(nv) = &self.nv else {
+            let mut core = self.ready(patience)?;
+            return Ok(Ran {
+                value: body(&mut core),
+                saved: Ok(()),
+            });
+        };
+        // Held throughout: nobody else initialises the platform with what is older than the file, and
+        // what is written later is newer.
+        let mut file = nv.lock();
+        let wanted = self.ready(patience)?.wants_nv();
+        if wanted {
+            file.read()?;
         }
+        let mut core = self.ready(patience)?;
+        if wanted {
+            core.load_nv(file.contents());
+        }
+        let value = body(&mut core);
+        let taken = core.take_nv(file.next_contents());
+        drop(core);
+        let saved = match taken {
+            Some(taken) => file
+                .write(taken.rejected)
+                .inspect_err(|_| self.lock().untake_nv(taken)),
+            None => Ok(()),
+        };
+        Ok(Ran { value, saved })
+    }
+
+    /// The command lock, with a TMR if there is memory for one.
+    fn ready(&self, patience: Patience) -> Result<FairGuard<'_, Core>> {
+        let lock = || match patience {
+            Patience::Killable => self.lock_killable(),
+            Patience::Endless => Ok(self.lock()),
+        };
+        let core = lock()?;
+        if core.has_tmr() {
+            return Ok(core);
+        }
+        drop(core);
+        let tmr = new_tmr();
+        let mut core = lock()?;
+        if let Ok(tmr) = tmr {
+            core.give_tmr(tmr);
+        }
+        Ok(core)
     }
 }
 
-/// The PSP in use, and what tells its `/dev/sev` files from other files.
-pub(crate) struct Active {
-    pub(crate) psp: Arc<Psp>,
-    /// Address of the `file_operations`, only compared.
-    pub(crate) fops: usize,
+fn new_tmr() -> Result<FwBuf> {
+    // CAST: 1 MiB.
+    FwBuf::new(TMR_LEN as usize)
 }
 
-global_lock! {
-    /// The PSP that serves `/dev/sev` and KVM: the first that was bound. All commands go to one,
-    /// as the firmware demands; PCI probes in the order of the addresses, so it is the lowest.
-    // SAFETY: The module's `init` initialises it before the driver is registered, and nothing else
-    // runs before that.
-    pub(crate) unsafe(uninit) static ACTIVE: Mutex<Option<Active>> = None;
-}
-
-/// The PSP in use.
-///
-/// # Errors
-///
-/// `ENODEV` if there is none.
-pub(crate) fn active() -> Result<Arc<Psp>> {
-    match &*ACTIVE.lock() {
-        Some(active) => Ok(active.psp.clone()),
-        None => Err(ENODEV),
-    }
-}
-
-/// Whether a file with these `file_operations` is a `/dev/sev` of the PSP in use.
-pub(crate) fn is_dev_sev(fops: usize) -> bool {
-    matches!(&*ACTIVE.lock(), Some(active) if active.fops == fops)
+/// The kernel's form of an error of the driver core.
+pub(crate) fn to_error(error: CmdError) -> Error {
+    Error::from_errno(-error.errno().0)
 }

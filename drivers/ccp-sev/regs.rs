@@ -10,6 +10,7 @@ use kernel::{
     prelude::*, //
 };
 use psp::{
+    host::Gone,
     mailbox::CmdResp,
     regs::{
         Capabilities,
@@ -17,7 +18,7 @@ use psp::{
     },
 };
 
-use crate::mailbox::Registers;
+use crate::host::Registers;
 
 /// The mapped BAR.
 pub(crate) type Bar<'a> = pci::Bar<'a, { RegisterMap::END }>;
@@ -25,11 +26,7 @@ pub(crate) type Bar<'a> = pci::Bar<'a, { RegisterMap::END }>;
 /// The BAR while the device is bound.
 pub(crate) type DevresBar = pci::DevresBar<{ RegisterMap::END }>;
 
-/// The device is gone, its registers with it.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Unbound;
-
-/// A register map on a BAR. After unbind every access says [`Unbound`].
+/// A register map on a BAR. After unbind every access says [`Gone`].
 pub(crate) struct Regs {
     bar: DevresBar,
     map: &'static RegisterMap,
@@ -40,38 +37,46 @@ impl Regs {
         Regs { bar, map }
     }
 
-    fn read(&self, offset: usize) -> Result<u32, Unbound> {
+    fn read(&self, offset: usize) -> Result<u32, Gone> {
         self.bar
             .try_access_with(|bar| bar.try_read32(offset))
             .and_then(|value| value.ok())
-            .ok_or(Unbound)
+            .ok_or(Gone)
     }
 
-    fn write(&self, offset: usize, value: u32) -> Result<(), Unbound> {
+    fn write(&self, offset: usize, value: u32) -> Result<(), Gone> {
         self.bar
             .try_access_with(|bar| bar.try_write32(value, offset))
             .and_then(|done| done.ok())
-            .ok_or(Unbound)
+            .ok_or(Gone)
     }
 
     /// What the PSP can do; `Ok(None)` if it hides from us.
-    pub(crate) fn capabilities(&self) -> Result<Option<Capabilities>, Unbound> {
+    pub(crate) fn capabilities(&self) -> Result<Option<Capabilities>, Gone> {
         Ok(Capabilities::from_raw(self.read(self.map.capability)?))
     }
 
+    /// Version of the boot loader, four numbers; `Ok(None)` if the PSP hides it.
+    pub(crate) fn bootloader(&self) -> Result<Option<[u8; 4]>, Gone> {
+        Ok(match self.read(self.map.bootloader)? {
+            u32::MAX => None,
+            version => Some(version.to_be_bytes()),
+        })
+    }
+
     /// Turns all interrupts on or off.
-    pub(crate) fn enable_interrupts(&self, on: bool) -> Result<(), Unbound> {
+    pub(crate) fn enable_interrupts(&self, on: bool) -> Result<(), Gone> {
         self.write(self.map.inten, if on { u32::MAX } else { 0 })
     }
 
     /// Acknowledges whatever interrupt is pending.
-    pub(crate) fn clear_interrupts(&self) -> Result<(), Unbound> {
+    pub(crate) fn clear_interrupts(&self) -> Result<(), Gone> {
         self.write(self.map.intsts, u32::MAX)
     }
 }
 
 impl Registers for Regs {
-    fn take_interrupts(&self) -> Result<u32, Unbound> {
+    fn take_interrupts(&self) -> Result<u32, Gone> {
         let status = self.read(self.map.intsts)?;
         if status != 0 {
             self.write(self.map.intsts, status)?;
@@ -79,11 +84,11 @@ impl Registers for Regs {
         Ok(status)
     }
 
-    fn cmdresp(&self) -> Result<CmdResp, Unbound> {
+    fn cmdresp(&self) -> Result<CmdResp, Gone> {
         self.read(self.map.cmdresp).map(CmdResp::from_raw)
     }
 
-    fn ring(&self, lo: u32, hi: u32, cmdresp: CmdResp) -> Result<(), Unbound> {
+    fn ring(&self, lo: u32, hi: u32, cmdresp: CmdResp) -> Result<(), Gone> {
         self.write(self.map.cmdbuf_lo, lo)?;
         self.write(self.map.cmdbuf_hi, hi)?;
         self.write(self.map.cmdresp, cmdresp.raw())

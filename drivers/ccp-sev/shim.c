@@ -12,6 +12,9 @@
 #include <linux/mm.h>
 #include <linux/module.h>
 #include <linux/moduleparam.h>
+#include <linux/sched/signal.h>
+#include <linux/semaphore.h>
+#include <linux/timekeeping.h>
 #include <asm/cacheflush.h>
 #include <asm/cpufeature.h>
 #include <asm/smp.h>
@@ -22,6 +25,7 @@ static unsigned int psp_cmd_timeout = 100;
 static unsigned int psp_probe_timeout = 5;
 static bool psp_init_on_probe = true;
 static bool psp_poll;
+static char *init_ex_path;
 
 static int set_seconds(const char *val, const struct kernel_param *kp)
 {
@@ -46,6 +50,9 @@ MODULE_PARM_DESC(psp_init_on_probe, " if false, KVM's load leaves the platform u
 module_param(psp_poll, bool, 0444);
 MODULE_PARM_DESC(psp_poll, " poll for command completion instead of using the interrupt (default false)");
 
+module_param(init_ex_path, charp, 0444);
+MODULE_PARM_DESC(init_ex_path, " file for the platform's persistent data; if set, INIT_EX is used instead of INIT");
+
 unsigned int ccp_sev_cmd_timeout_s(void)
 {
 	return READ_ONCE(psp_cmd_timeout);
@@ -64,6 +71,12 @@ bool ccp_sev_init_on_probe(void)
 bool ccp_sev_poll(void)
 {
 	return psp_poll;
+}
+
+/* NULL if there is none. */
+const char *ccp_sev_init_ex_path(void)
+{
+	return init_ex_path && *init_ex_path ? init_ex_path : NULL;
 }
 
 bool ccp_sev_cpu_has_sev(void)
@@ -89,6 +102,11 @@ bool ccp_sev_is_kdump(void)
 bool ccp_sev_irqs_disabled(void)
 {
 	return irqs_disabled();
+}
+
+bool ccp_sev_fatal_signal_pending(void)
+{
+	return fatal_signal_pending(current);
 }
 
 void ccp_sev_wbinvd_all(void)
@@ -129,4 +147,14 @@ u64 ccp_sev_psp_pa(const void *mem)
 void ccp_sev_clflush(void *mem, size_t len)
 {
 	clflush_cache_range(mem, len);
+}
+
+void ccp_sev_sema_init(struct semaphore *sem)
+{
+	sema_init(sem, 1);
+}
+
+u64 ccp_sev_now_us(void)
+{
+	return ktime_to_us(ktime_get());
 }

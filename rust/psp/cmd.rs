@@ -6,6 +6,8 @@
 //! through as bytes. A command that the driver builds has a type that implements [`Command`]; what
 //! has to be known about it hangs off that type.
 
+use core::ffi::CStr;
+
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::platform::States;
@@ -37,10 +39,27 @@ macro_rules! commands {
             /// Every known command, in the order of the ids.
             pub const ALL: &'static [CmdId] = &[$(CmdId::$name),+];
 
+            /// Its place in [`ALL`](Self::ALL).
+            pub const fn index(self) -> usize {
+                // CAST: the discriminant is the id, which is below INDEX's length; widening u8 to usize.
+                INDEX[self as usize] as usize
+            }
+
             /// Name in the specification.
             pub const fn name(self) -> &'static str {
                 match self {
                     $(CmdId::$name => stringify!($spec),)+
+                }
+            }
+
+            /// The same for C.
+            pub const fn c_name(self) -> &'static CStr {
+                match self {
+                    // The name and its zero are one literal; a name has no other zero.
+                    $(CmdId::$name => match CStr::from_bytes_with_nul(concat!(stringify!($spec), "\0").as_bytes()) {
+                        Ok(name) => name,
+                        Err(_) => c"",
+                    },)+
                 }
             }
 
@@ -136,6 +155,19 @@ commands! {
     SnpFeatureInfo = 0x0ce, SNP_FEATURE_INFO, 16;
 }
 
+/// For each id its place in [`CmdId::ALL`].
+const INDEX: [u8; 256] = {
+    let mut index = [0; 256];
+    let mut i = 0;
+    while i < CmdId::ALL.len() {
+        // CAST: discriminants are ids below 256, places are below 256, or this does not compile.
+        index[CmdId::ALL[i] as usize] = i as u8;
+        i += 1;
+    }
+    assert!(i < 256);
+    index
+};
+
 /// Where a command buffer names another buffer for the firmware to read or write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BufferArg {
@@ -193,6 +225,8 @@ pub trait Command: FromBytes + IntoBytes + Immutable + KnownLayout + Copy {
     const BUFFERS: &'static [BufferArg] = &[];
     /// Whether the firmware writes the command buffer itself.
     const WRITES_BUFFER: bool = false;
+    /// Whether it only asks: nothing is lost when nobody sees the answer.
+    const ONLY_ASKS: bool = false;
     /// What a successful command tells.
     type Reply;
 
@@ -261,6 +295,13 @@ mod tests {
         assert!(CmdId::ALL.windows(2).all(|w| (w[0] as u16) < w[1] as u16));
         assert!(CmdId::ALL.iter().all(|&id| (id as u16) < 1 << 11));
         assert!(CmdId::ALL.iter().all(|id| id.buffer_len() <= CMD_BUF_LEN));
+    }
+
+    #[test]
+    fn each_command_knows_its_place() {
+        for (place, id) in CmdId::ALL.iter().enumerate() {
+            assert_eq!(id.index(), place);
+        }
     }
 
     #[test]

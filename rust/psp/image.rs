@@ -55,6 +55,18 @@ impl FileName {
     }
 }
 
+impl fmt::Display for FileName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_c_str().to_str().unwrap_or_default())
+    }
+}
+
+impl fmt::Debug for FileName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
 impl Write for FileName {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         let end = self.len + text.len();

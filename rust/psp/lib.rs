@@ -37,8 +37,14 @@
 
 pub mod cert;
 pub mod cmd;
+pub mod driver;
+pub mod error;
+pub mod exchange;
+pub mod host;
 pub mod image;
+pub mod ledger;
 pub mod mailbox;
+pub mod nv;
 pub mod platform;
 pub mod regs;
 pub mod status;

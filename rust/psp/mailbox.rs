@@ -2,14 +2,17 @@
 
 //! The mailbox exchange as a state machine.
 //!
-//! The machine decides, an executor does: ring the registers, wait, read CMDRESP. There are two
-//! executors in the driver, one that waits for the interrupt and one that polls with interrupts
-//! off; time reaches the machine only as "the wait you asked for is over".
+//! The machine decides, an executor does ([`exchange`](crate::exchange)): ring the registers, wait,
+//! read CMDRESP. Time reaches the machine only as "the wait you asked for is over".
 //!
-//! What it does differently from Linux' C driver: an interrupt that got lost costs one slice of
-//! waiting, not the PSP, because the register is read again after each slice. And a PSP that did
-//! not answer in time is *suspect*, not dead: the next command first looks whether the late answer
-//! has arrived meanwhile, and if so the mailbox is usable again without a reboot.
+//! What it does differently from Linux' C driver:
+//!
+//! - An interrupt that got lost costs one slice of waiting, not the PSP, because the register is read
+//!   again after each slice. When interrupts keep getting lost, the slices start short.
+//! - A caller may give up before the answer is there. The answer is then *owed*: the next exchange
+//!   waits for it before it rings.
+//! - A PSP that did not answer in time owes its answer, too: the next exchange looks once whether it
+//!   has come, and if so the mailbox is usable again without a reboot.
 
 use crate::cmd::CmdId;
 use crate::status::FwStatus;
@@ -87,7 +90,7 @@ impl CmdResp {
 pub enum Mode {
     /// It sleeps until the interrupt.
     Interrupt,
-    /// It reads the register every few microseconds (interrupts are off).
+    /// It reads the register again and again.
     Poll,
 }
 
@@ -105,13 +108,13 @@ pub enum Action {
         /// The word for CMDRESP.
         cmdresp: CmdResp,
     },
-    /// Wait for the interrupt, at most so many milliseconds; report [`Event::Interrupt`] or
-    /// [`Event::WaitOver`].
+    /// Wait for the interrupt, at most so many milliseconds; report [`Event::Interrupt`],
+    /// [`Event::WaitOver`] or [`Event::GiveUp`].
     WaitInterrupt {
         /// Milliseconds.
         ms: u32,
     },
-    /// Busy-wait so many microseconds, then report [`Event::WaitOver`].
+    /// Let so many microseconds pass, then report [`Event::WaitOver`] or [`Event::GiveUp`].
     Delay {
         /// Microseconds.
         us: u32,
@@ -131,6 +134,8 @@ pub enum Event {
     Interrupt,
     /// The wait ended without an interrupt.
     WaitOver,
+    /// The caller does not want to wait any longer.
+    GiveUp,
 }
 
 /// Why an exchange ended without a firmware status.
@@ -138,6 +143,8 @@ pub enum Event {
 pub enum Fault {
     /// No answer in time. The firmware may still write to the command's memory.
     Timeout,
+    /// The caller gave up. If the command was sent, the firmware may still write to its memory.
+    GivenUp,
     /// An earlier command has not been answered to this day; nothing was sent.
     Dead,
     /// The registers read all ones: the device is gone.
@@ -149,26 +156,34 @@ pub enum Fault {
 pub enum Health {
     /// The next command may be rung.
     Ready,
-    /// A command was not answered in time: look before ringing, and touch none of its memory.
-    Suspect,
+    /// The answer to an earlier command is owed: see it before ringing, and touch none of that
+    /// command's memory.
+    Owed {
+        /// Microseconds until the PSP counts as dead; zero if it does.
+        left_us: u64,
+    },
+}
+
+/// An answer that is waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Wait {
+    /// To be rung once the answer is there: the one that is waited for is owed by an earlier command.
+    next: Option<Request>,
+    mode: Mode,
+    waited_us: u64,
+    left_us: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Idle,
-    /// Looking whether the late answer is there.
-    Looking(Request),
     /// Ring was asked for.
     Ringing(Request),
-    /// Waiting; so many microseconds are left.
-    Waiting {
-        mode: Mode,
-        left_us: u64,
-    },
-    /// Looking at the register after a wait; `left_us` as above.
+    /// A wait was asked for.
+    Waiting(Wait),
+    /// A look at the register was asked for, after an interrupt (`woken`) or without one.
     Checking {
-        mode: Mode,
-        left_us: u64,
+        wait: Wait,
         woken: bool,
     },
 }
@@ -192,17 +207,25 @@ pub struct Mailbox {
     state: State,
     health: Health,
     lost_interrupts: u32,
+    /// Commands in a row that completed without their interrupt.
+    lost_in_a_row: u32,
 }
 
 /// Longest wait for an interrupt before the register is looked at.
 ///
-/// TIMEOUT: 250 ms is what a lost interrupt costs; the longest normal commands take seconds, so the
-/// extra reads are few.
-const INTERRUPT_SLICE_US: u64 = 250_000;
+/// TIMEOUT: 40 ms is what a lost interrupt costs. Commands that are answered sooner need no extra
+/// read, which is most of them; one that takes a second needs 25.
+const INTERRUPT_SLICE_US: u64 = 40_000;
 
-/// Time between two looks at the register when polling.
+/// Shortest wait for an interrupt that is not expected to come.
+const DISTRUST_SLICE_US: u64 = 1000;
+
+/// So many lost interrupts in a row, and the next is not expected to come.
+const DISTRUST_AFTER: u32 = 3;
+
+/// Shortest time between two looks at the register when polling.
 ///
-/// TIMEOUT: as Linux' C driver, which polls at the same pace.
+/// TIMEOUT: as Linux' C driver, which polls at this pace throughout.
 const POLL_SLICE_US: u64 = 10;
 
 /// What an interrupt costs of the time that is left, so that a storm of them ends too.
@@ -215,6 +238,7 @@ impl Mailbox {
             state: State::Idle,
             health: Health::Ready,
             lost_interrupts: 0,
+            lost_in_a_row: 0,
         }
     }
 
@@ -228,19 +252,30 @@ impl Mailbox {
         self.lost_interrupts
     }
 
+    /// Forgets that an answer is owed. Only for whoever makes sure that the firmware does not answer
+    /// any more, or that it does no harm when it does.
+    pub fn forgive(&mut self) {
+        self.health = Health::Ready;
+    }
+
     /// Begins an exchange; feed the outcome of each action to [`step`](Self::step).
     ///
     /// An exchange that was abandoned half-way counts as a timeout: nobody saw its answer.
     pub fn start(&mut self, request: Request) -> Action {
         if self.state != State::Idle {
-            self.health = Health::Suspect;
+            self.health = Health::Owed { left_us: 0 };
         }
         match self.health {
             Health::Ready => self.ring(request),
-            Health::Suspect => {
-                self.state = State::Looking(request);
-                Action::Read
-            }
+            Health::Owed { left_us } => self.check(
+                Wait {
+                    next: Some(request),
+                    mode: request.mode,
+                    waited_us: 0,
+                    left_us,
+                },
+                true,
+            ),
         }
     }
 
@@ -250,67 +285,69 @@ impl Mailbox {
     pub fn step(&mut self, event: Event) -> Action {
         match (self.state, event) {
             (_, Event::Register(r)) if r.is_all_ones() => {
-                self.health = Health::Suspect;
+                self.health = Health::Owed { left_us: 0 };
                 self.finish(Err(Fault::Gone))
             }
-            (State::Looking(request), Event::Register(r)) => match r.status() {
-                Some(_) => {
-                    self.health = Health::Ready;
-                    self.ring(request)
+            (State::Ringing(request), Event::Rung) => self.wait(Wait {
+                next: None,
+                mode: request.mode,
+                waited_us: 0,
+                left_us: u64::from(request.timeout_ms) * 1000,
+            }),
+            (State::Waiting(wait), Event::Interrupt) => self.check(wait.after(SPURIOUS_US), true),
+            (State::Waiting(wait), Event::WaitOver) => {
+                let slice = self.slice(&wait);
+                self.check(wait.after(slice), false)
+            }
+            (State::Waiting(wait), Event::GiveUp) => {
+                self.health = Health::Owed {
+                    left_us: wait.left_us,
+                };
+                self.finish(Err(Fault::GivenUp))
+            }
+            (State::Checking { wait, woken }, Event::Register(r)) => match r.status() {
+                Some(status) => self.answered(wait, woken, status),
+                None if wait.left_us > 0 => self.wait(wait),
+                None => {
+                    self.health = Health::Owed { left_us: 0 };
+                    self.finish(Err(match wait.next {
+                        None => Fault::Timeout,
+                        Some(_) => Fault::Dead,
+                    }))
                 }
-                None => self.finish(Err(Fault::Dead)),
             },
-            (State::Ringing(request), Event::Rung) => {
-                self.wait(request.mode, u64::from(request.timeout_ms) * 1000)
+            _ => self.again(),
+        }
+    }
+
+    fn answered(&mut self, wait: Wait, woken: bool, status: FwStatus) -> Action {
+        self.health = Health::Ready;
+        if wait.mode == Mode::Interrupt {
+            if woken {
+                self.lost_in_a_row = 0;
+            } else {
+                self.lost_in_a_row = self.lost_in_a_row.saturating_add(1);
+                self.lost_interrupts = self.lost_interrupts.saturating_add(1);
             }
-            (State::Waiting { mode, left_us }, Event::Interrupt) => {
-                let left_us = left_us.saturating_sub(SPURIOUS_US);
-                self.check(mode, left_us, true)
-            }
-            (State::Waiting { mode, left_us }, Event::WaitOver) => {
-                let left_us = left_us.saturating_sub(slice(mode, left_us));
-                self.check(mode, left_us, false)
-            }
-            (
-                State::Checking {
-                    mode,
-                    left_us,
-                    woken,
-                },
-                Event::Register(r),
-            ) => match r.status() {
-                Some(status) => {
-                    if mode == Mode::Interrupt && !woken {
-                        self.lost_interrupts = self.lost_interrupts.saturating_add(1);
-                    }
-                    self.finish(Ok(status))
-                }
-                None if left_us == 0 => {
-                    self.health = Health::Suspect;
-                    self.finish(Err(Fault::Timeout))
-                }
-                None => self.wait(mode, left_us),
-            },
-            (state, _) => again(state),
+        }
+        match wait.next {
+            None => self.finish(Ok(status)),
+            Some(request) => self.ring(request),
         }
     }
 
     fn ring(&mut self, request: Request) -> Action {
         self.state = State::Ringing(request);
-        again(self.state)
+        self.again()
     }
 
-    fn wait(&mut self, mode: Mode, left_us: u64) -> Action {
-        self.state = State::Waiting { mode, left_us };
-        again(self.state)
+    fn wait(&mut self, wait: Wait) -> Action {
+        self.state = State::Waiting(wait);
+        self.again()
     }
 
-    fn check(&mut self, mode: Mode, left_us: u64, woken: bool) -> Action {
-        self.state = State::Checking {
-            mode,
-            left_us,
-            woken,
-        };
+    fn check(&mut self, wait: Wait, woken: bool) -> Action {
+        self.state = State::Checking { wait, woken };
         Action::Read
     }
 
@@ -318,42 +355,59 @@ impl Mailbox {
         self.state = State::Idle;
         Action::Done(outcome)
     }
+
+    /// Microseconds until the next look at the register.
+    ///
+    /// Waits that nothing ends early grow with the time that has passed, so that a look comes late by a
+    /// quarter of the command's own time at most.
+    fn slice(&self, wait: &Wait) -> u64 {
+        let quarter = wait.waited_us / 4;
+        let slice = match wait.mode {
+            Mode::Interrupt if self.lost_in_a_row < DISTRUST_AFTER => INTERRUPT_SLICE_US,
+            Mode::Interrupt => quarter.clamp(DISTRUST_SLICE_US, INTERRUPT_SLICE_US),
+            Mode::Poll => quarter.clamp(POLL_SLICE_US, INTERRUPT_SLICE_US),
+        };
+        slice.min(wait.left_us)
+    }
+
+    /// The action that the state is waiting for.
+    fn again(&self) -> Action {
+        match self.state {
+            State::Idle => Action::Done(Err(Fault::Dead)),
+            State::Checking { .. } => Action::Read,
+            State::Ringing(request) => Action::Ring {
+                // CAST: the two halves.
+                lo: request.addr as u32,
+                hi: (request.addr >> 32) as u32,
+                cmdresp: CmdResp::command(request.id, request.mode == Mode::Interrupt),
+            },
+            // CAST: a slice is at most INTERRUPT_SLICE_US.
+            State::Waiting(wait) => match wait.mode {
+                Mode::Interrupt => Action::WaitInterrupt {
+                    ms: self.slice(&wait).div_ceil(1000) as u32,
+                },
+                Mode::Poll => Action::Delay {
+                    us: self.slice(&wait) as u32,
+                },
+            },
+        }
+    }
+}
+
+impl Wait {
+    /// The same wait, so much later.
+    fn after(self, us: u64) -> Self {
+        Wait {
+            waited_us: self.waited_us.saturating_add(us),
+            left_us: self.left_us.saturating_sub(us),
+            ..self
+        }
+    }
 }
 
 impl Default for Mailbox {
     fn default() -> Self {
         Self::new()
-    }
-}
-
-/// Microseconds of the next wait.
-fn slice(mode: Mode, left_us: u64) -> u64 {
-    match mode {
-        Mode::Interrupt => left_us.min(INTERRUPT_SLICE_US),
-        Mode::Poll => left_us.min(POLL_SLICE_US),
-    }
-}
-
-/// The action a state is waiting for.
-fn again(state: State) -> Action {
-    match state {
-        State::Idle => Action::Done(Err(Fault::Dead)),
-        State::Looking(_) | State::Checking { .. } => Action::Read,
-        State::Ringing(request) => Action::Ring {
-            // CAST: the two halves.
-            lo: request.addr as u32,
-            hi: (request.addr >> 32) as u32,
-            cmdresp: CmdResp::command(request.id, request.mode == Mode::Interrupt),
-        },
-        // CAST: a slice is at most INTERRUPT_SLICE_US.
-        State::Waiting { mode, left_us } => match mode {
-            Mode::Interrupt => Action::WaitInterrupt {
-                ms: slice(mode, left_us).div_ceil(1000) as u32,
-            },
-            Mode::Poll => Action::Delay {
-                us: slice(mode, left_us) as u32,
-            },
-        },
     }
 }
 
@@ -462,8 +516,8 @@ mod tests {
         let got = exchange(&mut mailbox, request(Mode::Interrupt, 1001), false, |_| {
             BUSY
         });
-        assert_eq!(got, (Err(Fault::Timeout), 5, 1));
-        assert_eq!(mailbox.health(), Health::Suspect);
+        assert_eq!(got, (Err(Fault::Timeout), 26, 1));
+        assert_eq!(mailbox.health(), Health::Owed { left_us: 0 });
     }
 
     #[test]
@@ -488,7 +542,74 @@ mod tests {
         let mut mailbox = Mailbox::new();
         let got = exchange(&mut mailbox, request(Mode::Interrupt, 100), true, |_| gone);
         assert_eq!(got.0, Err(Fault::Gone));
-        assert_eq!(mailbox.health(), Health::Suspect);
+        assert_eq!(mailbox.health(), Health::Owed { left_us: 0 });
+    }
+
+    #[test]
+    fn whoever_comes_after_a_caller_that_gave_up_waits_for_its_answer() {
+        let mut mailbox = Mailbox::new();
+        let req = request(Mode::Interrupt, 100);
+        mailbox.start(req);
+        mailbox.step(Event::Rung);
+        assert_eq!(
+            mailbox.step(Event::GiveUp),
+            Action::Done(Err(Fault::GivenUp))
+        );
+        assert_eq!(mailbox.health(), Health::Owed { left_us: 100_000 });
+        // Two looks in vain, then the owed answer, then one's own.
+        let late = |n| if n < 3 { BUSY } else { OK };
+        assert_eq!(
+            exchange(&mut mailbox, req, true, late),
+            (Ok(FwStatus::SUCCESS), 4, 1)
+        );
+        assert_eq!(mailbox.health(), Health::Ready);
+    }
+
+    #[test]
+    fn an_answer_that_is_owed_for_too_long_is_a_dead_psp() {
+        let mut mailbox = Mailbox::new();
+        let req = request(Mode::Interrupt, 100);
+        mailbox.start(req);
+        mailbox.step(Event::Rung);
+        mailbox.step(Event::GiveUp);
+        // At once, and after 40, 80 and 100 ms.
+        assert_eq!(
+            exchange(&mut mailbox, req, false, |_| BUSY),
+            (Err(Fault::Dead), 4, 0)
+        );
+        assert_eq!(
+            exchange(&mut mailbox, req, false, |_| BUSY),
+            (Err(Fault::Dead), 1, 0)
+        );
+    }
+
+    #[test]
+    fn interrupts_that_keep_getting_lost_are_not_waited_for() {
+        let mut mailbox = Mailbox::new();
+        let req = request(Mode::Interrupt, 5000);
+        let first_wait = |mailbox: &mut Mailbox| {
+            mailbox.start(req);
+            let action = mailbox.step(Event::Rung);
+            mailbox.step(Event::WaitOver);
+            mailbox.step(Event::Register(OK));
+            action
+        };
+        for _ in 0..DISTRUST_AFTER {
+            assert_eq!(first_wait(&mut mailbox), Action::WaitInterrupt { ms: 40 });
+        }
+        assert_eq!(first_wait(&mut mailbox), Action::WaitInterrupt { ms: 1 });
+        // One that comes is trusted again.
+        exchange(&mut mailbox, req, true, |_| OK).0.unwrap();
+        assert_eq!(first_wait(&mut mailbox), Action::WaitInterrupt { ms: 40 });
+    }
+
+    #[test]
+    fn polling_slows_down_with_the_time_that_has_passed() {
+        let mut mailbox = Mailbox::new();
+        let silent = exchange(&mut mailbox, request(Mode::Poll, 100_000), false, |_| BUSY);
+        assert_eq!(silent.0, Err(Fault::Timeout));
+        // At a pace of 10 us that would be ten million.
+        assert!(silent.1 < 2600, "{} looks", silent.1);
     }
 
     fn events() -> impl Strategy<Value = Vec<Event>> {
@@ -496,6 +617,7 @@ mod tests {
             Just(Event::Rung),
             Just(Event::WaitOver),
             Just(Event::Interrupt),
+            Just(Event::GiveUp),
             any::<u32>().prop_map(|raw| Event::Register(CmdResp::from_raw(raw))),
             Just(Event::Register(BUSY)),
         ];
@@ -509,7 +631,7 @@ mod tests {
         fn any_event_order_rings_at_most_once(events in events(), poll: bool, suspect: bool) {
             let mut mailbox = Mailbox::new();
             if suspect {
-                mailbox.health = Health::Suspect;
+                mailbox.health = Health::Owed { left_us: 50_000 };
             }
             let mode = if poll { Mode::Poll } else { Mode::Interrupt };
             let mut action = mailbox.start(request(mode, 1000));

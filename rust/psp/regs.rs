@@ -103,12 +103,17 @@ impl Capabilities {
         self.0 & Self::SEV != 0
     }
 
+    /// Whether the bits about the machine's security mean anything.
+    pub const fn tells_security(self) -> bool {
+        self.0 & Self::SECURITY_REPORTING != 0
+    }
+
     /// Whether transparent memory encryption is on; `None` if the PSP does not say.
     pub const fn tsme(self) -> Option<bool> {
-        if self.0 & Self::SECURITY_REPORTING == 0 {
-            None
-        } else {
+        if self.tells_security() {
             Some(self.0 & Self::TSME != 0)
+        } else {
+            None
         }
     }
 }

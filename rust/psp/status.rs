@@ -159,6 +159,47 @@ impl FwStatus {
     pub const fn is_success(self) -> bool {
         self.0 == 0
     }
+
+    /// What an operator can do about it, if anything is known. The causes are those that users and
+    /// maintainers have found for failures of INIT and of key commands.
+    pub const fn hint(self) -> Option<&'static str> {
+        Some(match self {
+            FwStatus::INVALID_PLATFORM_STATE => {
+                "another kernel or an earlier failure left the platform in this state: unload KVM and the driver and load them again"
+            }
+            FwStatus::INVALID_CONFIG => {
+                "the BIOS has memory encryption or SNP set up in a way this firmware does not accept: check SMEE, SNP and the minimum SEV-ES ASID there, and update BIOS and SEV firmware together"
+            }
+            FwStatus::ALREADY_OWNED => "the platform has an owner: factory reset it first",
+            FwStatus::INVALID_ADDRESS => "memory that the firmware cannot use: report a driver bug",
+            FwStatus::BAD_SIGNATURE => "a damaged file, or one for another processor",
+            FwStatus::WBINVD_REQUIRED | FwStatus::DFFLUSH_REQUIRED => {
+                "old firmware on several sockets is known for this: update it"
+            }
+            FwStatus::INVALID_COMMAND | FwStatus::UNSUPPORTED => {
+                "this firmware cannot do it: update it"
+            }
+            FwStatus::HWERROR_PLATFORM => {
+                "enable SMEE in the BIOS, and install a SEV firmware file for this processor"
+            }
+            FwStatus::HWERROR_UNSAFE => "power-cycle the machine before it is trusted with guests",
+            FwStatus::RESOURCE_LIMIT => "too many guests for this firmware: end some",
+            FwStatus::SECURE_DATA_INVALID => {
+                "the firmware has discarded its keys: certificates that others hold of this platform are void"
+            }
+            FwStatus::BAD_SVN | FwStatus::BAD_VERSION => {
+                "older than what the firmware has committed to: install a newer file"
+            }
+            FwStatus::SHUTDOWN_REQUIRED => "SEV has to be shut down first: end all guests",
+            FwStatus::UPDATE_FAILED => "the old firmware runs on",
+            FwStatus::RESTORE_REQUIRED => "install the file of the firmware that ran before",
+            // Not in the specification; the boot loader's, when there is no usable SEV firmware.
+            FwStatus(0x8000..=0xffff) => {
+                "the PSP runs no usable SEV firmware: update the BIOS, and install a SEV firmware file for this processor"
+            }
+            _ => return None,
+        })
+    }
 }
 
 impl fmt::Display for FwStatus {

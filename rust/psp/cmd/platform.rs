@@ -252,6 +252,12 @@ pub struct FwVersion {
     pub build: u8,
 }
 
+impl core::fmt::Display for FwVersion {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "{}.{}.{}", self.major, self.minor, self.build)
+    }
+}
+
 impl FwVersion {
     /// Whether the API is at least `major.minor`.
     pub const fn api_at_least(self, major: u8, minor: u8) -> bool {
@@ -263,6 +269,7 @@ impl Command for PlatformStatus {
     const ID: CmdId = CmdId::PlatformStatus;
     const STATES: States = States::ANY;
     const WRITES_BUFFER: bool = true;
+    const ONLY_ASKS: bool = true;
     type Reply = Status;
 
     fn reply(&self, _sent: &Self) -> Result<Status, Malformed> {
@@ -328,6 +335,7 @@ macro_rules! one_buffer_command {
             const BUFFERS: &'static [BufferArg] =
                 &[BufferArg::output(offset_of!($name, paddr), offset_of!($name, len))];
             const WRITES_BUFFER: bool = true;
+            const ONLY_ASKS: bool = true;
             /// Bytes written, never more than offered.
             type Reply = u32;
 
@@ -479,6 +487,7 @@ impl Command for PdhCertExport {
         ),
     ];
     const WRITES_BUFFER: bool = true;
+    const ONLY_ASKS: bool = true;
     type Reply = PdhLens;
 
     fn reply(&self, sent: &Self) -> Result<PdhLens, Malformed> {

@@ -33,6 +33,7 @@ impl SnpPlatformStatus {
 impl Command for SnpPlatformStatus {
     const ID: CmdId = CmdId::SnpPlatformStatus;
     const STATES: States = States::ANY;
+    const ONLY_ASKS: bool = true;
     type Reply = ();
 
     fn reply(&self, _sent: &Self) -> Result<(), Malformed> {

@@ -7,28 +7,16 @@ import subprocess
 from pathlib import Path
 
 from lab.clients import sev_ioctl
+from lab.hosts import host
 from lab.paths import CHECKOUT
 from lab.processes import descendants, find
 from lab.run import WBINVD
-from lab.suites import Failure, contains, equal, watched
+from lab.suites import Failure, contains, equal
 
 # What the tests boot besides the Debian kernel; made before the first, which has no time for that.
 KERNELS = ("kunit", "debug")
 
 STORY = CHECKOUT / "tools/testing/story"
-
-
-def host(context, script, *options, kernel="kunit", status=0):
-    """Run a script in the host role; what it printed. Fails if it ends otherwise, or if the kernel complained.
-
-    The small kernel on one CPU boots in a third of the time. What administrators see is tested on Debian's; where CPUs may
-    get into each other's way there are more of them.
-    """
-    processors = () if kernel != "kunit" else ("--smp", 1)
-    result = context.lab("run", "--kernel", kernel, *processors, *options, "--", "sh", "-c", watched(script))
-    if result.returncode != status:
-        raise Failure(f"status {result.returncode}\n{result.stdout.decode()}\n{result.stderr.decode()}")
-    return result.stdout.decode()
 
 
 def test_the_story_of_make_run(context):

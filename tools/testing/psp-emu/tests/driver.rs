@@ -280,7 +280,7 @@ fn a_late_answer_brings_the_psp_back() {
     let mut host = Host::new(&MILAN, &["late:7000:GET_ID:1"]);
     let late = host.exchange(GetId::new(A, 128));
     assert_eq!(late.unwrap_err(), MailboxFault::Timeout);
-    assert_eq!(host.mailbox.health(), Health::Suspect);
+    assert_eq!(host.mailbox.health(), Health::Owed { left_us: 0 });
     let early = host.exchange(PlatformStatus::default());
     assert_eq!(early.unwrap_err(), MailboxFault::Dead);
 
