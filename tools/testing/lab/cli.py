@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 
-from . import cache, faults, kernels, machine, modules, run, sandbox, suites, toolroot, vm
+from . import bench, cache, faults, kernels, machine, modules, run, sandbox, suites, toolroot, vm
 from .errors import EXIT_LAB, EXIT_USAGE, Interrupted, LabError
 from .paths import build_root
 
@@ -62,6 +62,9 @@ def _parser():
 
     command = _command(commands, "test", _test, "run the tests")
     command.add_argument("suites", nargs="*", metavar="SUITE", help="a file of tools/testing/tests (default: all)")
+
+    command = _command(commands, "bench", _bench, "compare our driver with upstream's")
+    command.add_argument("--rounds", type=_number(1, 100), default=3, metavar="N", help="how often to measure (default: 3)")
 
     _command(commands, "modules", _modules, "build the kernel modules and print where they are")
     _command(commands, "clean", _clean, "remove what was built from this checkout")
@@ -168,6 +171,10 @@ def _modules(options):
 
 def _test(options):
     return suites.run(toolroot.get(), options.suites)
+
+
+def _bench(options):
+    return bench.run(toolroot.get(), options.rounds)
 
 
 def _clean(options):

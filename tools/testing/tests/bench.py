@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0
 """The measuring tools themselves: that they count what they say they count."""
 
+import json
+
+from lab import bench
 from lab.clients import sev_bench
 from lab.paths import CHECKOUT
 from lab.suites import contains, equal
@@ -59,11 +62,6 @@ def test_nobody_counts_when_not_asked_to(context):
     equal(_count(context), "nobody counts", "the answer to CPUID")
 
 
-def _values(line):
-    name, *pairs = line.split()
-    return {"name": name, **dict(pair.split("=", 1) for pair in pairs)}
-
-
 def test_sev_bench_measures_calls_callers_and_launches(context):
     share = sev_bench(context)
     script = """
@@ -72,17 +70,17 @@ def test_sev_bench_measures_calls_callers_and_launches(context):
     result = context.lab("run", "--smp", "1", "--count-instructions", "--fault", "status:0x3:GET_ID", "--memory", "plain",
                          "--share", share, "--", "sh", "-c", script)
     equal(result.returncode, 0, f"status: {result.stderr}")
-    lines = [_values(line) for line in result.stdout.decode().splitlines()]
+    lines = [bench.values(line) for line in result.stdout.decode().splitlines()]
     equal([line["name"] for line in lines],
           ["platform_status", "get_id", "caller", "caller", "caller", "callers", "launch_update_data_2m", "launch_update_data_4k"],
           "measurements")
     status, get_id, *_, callers, large, small = lines
-    equal((status["calls"], status["failed"], get_id["failed"], get_id["errno"]), ("20", "0", "1", "EIO"), "calls and failures")
-    equal(0 < int(status["instructions_min"]) <= int(status["instructions_median"]), True, f"instructions: {status}")
-    equal(sum(int(line["calls"]) for line in lines[2:5]), int(callers["calls"]), "calls of all callers")
-    equal((large["calls"], small["calls"]), ("1", "512"), "commands for 2 MiB in one piece and in pages")
+    equal((status["calls"], status["failed"], get_id["failed"], get_id["errno"]), (20, 0, 1, "EIO"), "calls and failures")
+    equal(0 < status["instructions_min"] <= status["instructions_median"], True, f"instructions: {status}")
+    equal(sum(line["calls"] for line in lines[2:5]), callers["calls"], "calls of all callers")
+    equal((large["calls"], small["calls"]), (1, 512), "commands for 2 MiB in one piece and in pages")
     # A command has its price, which a large piece pays once.
-    equal(float(large["instructions_per_page"]) < float(small["instructions_per_page"]), True, f"{large} and {small}")
+    equal(large["instructions_per_page"] < small["instructions_per_page"], True, f"{large} and {small}")
 
 
 def test_sev_bench_refuses_numbers_that_are_none(context):
@@ -90,3 +88,37 @@ def test_sev_bench_refuses_numbers_that_are_none(context):
     result = context.lab(*QUICK, "--share", share, "--", "/mnt/share/sev-bench", "--calls", "5x")
     equal(result.returncode, 2, "status")
     contains(result.stderr, b"5x is no number", "the message")
+
+
+def test_a_round_has_a_figure_for_every_line_of_the_table(context):
+    share = sev_bench(context)
+    for driver, missing in (("rust", set()), ("upstream", {"mmio_poll"})):
+        figures = bench.measured(context, share, driver, "--kernel", "kunit")
+        equal({row.key for row in bench.ROWS} - set(figures), missing, f"lines without a figure of {driver}")
+        numbers = {key: value for key, value in figures.items() if not isinstance(value, str)}
+        equal([key for key, value in numbers.items() if not value > 0], [], f"figures of {driver} that are not above zero")
+        equal(figures["lost_answer"], {"rust": "OK", "upstream": "ETIMEDOUT"}[driver], f"{driver} and a lost interrupt")
+
+
+def test_the_table_has_both_drivers_and_their_ratio(context):
+    figures = {"rust": {"mmio": 6.0, "lost_answer": "OK", "mmio_poll": 4.0}, "upstream": {"mmio": 8.0, "lost_answer": "EBUSY"}}
+    lines = [line.split() for line in bench.table(figures).splitlines()]
+    equal(lines[0], ["ours", "upstream", "ratio"], "the heading")
+    found = {" ".join(line[:-3]): line[-3:] for line in lines[1:]}
+    equal(found["PLATFORM_STATUS, MMIO accesses"], ["6", "8", "0.75"], "numbers")
+    equal(found["PLATFORM_STATUS, MMIO accesses with psp_poll=1"], ["4", "-", "-"], "a number of one driver alone")
+    equal(found["its answer"], ["OK", "EBUSY", "-"], "words")
+
+
+def test_figures_of_several_rounds_become_one(context):
+    equal((bench.middle([3.0, 1.0, 2.0]), bench.middle(["OK", "OK"]), bench.middle(["OK", "EBUSY"])), (2.0, "OK", "EBUSY/OK"),
+          "numbers, words that agree, words that do not")
+
+
+def test_accesses_are_those_of_whole_rounds(context):
+    def command(name, accesses):
+        return json.dumps({"event": "command", "name": name, "reads": accesses, "writes": 1})
+
+    trace = [json.dumps({"event": "connect"}), command("INIT", 90), command("PLATFORM_STATUS", 50),
+             *[command("PLATFORM_STATUS", 5)] * 3, command("GET_ID", 70), command("PLATFORM_STATUS", 80)]
+    equal(bench.accesses("\n".join(trace)), 6, "those between two PLATFORM_STATUS")
