@@ -4,7 +4,7 @@
 import json
 import re
 
-from lab.clients import sev_bench
+from lab.clients import sev_bench, sev_ioctl
 from lab.faults import NV_DIRECTORY, NV_FAULTS
 from lab.paths import CHECKOUT
 from lab.suites import Failure, contains, equal, watched
@@ -30,12 +30,13 @@ def commands(trace):
     return [line["name"] for line in lines if line["event"] == "command"]
 
 
-def test_upstreams_driver_keeps_the_psps_data_in_a_file(context):
-    trace = context.directory / "trace"
-    output = inside(context, f"stat -c %s {NV_FILE}; dmesg | grep -o 'kvm_amd: SEV enabled'",
-                    "--driver", "upstream", "--trace", trace, *NV)
-    equal(output, "32768\nkvm_amd: SEV enabled\n", "bytes in the file, and KVM's state")
-    contains(commands(trace), "INIT_EX", "commands")
+def test_drivers_keep_the_psps_data_in_a_file(context):
+    for driver in ("upstream", "rust"):
+        trace = context.directory / f"{driver}.trace"
+        output = inside(context, f"stat -c %s {NV_FILE}; dmesg | grep -o 'kvm_amd: SEV enabled'",
+                        "--driver", driver, "--trace", trace, *NV)
+        equal(output, "32768\nkvm_amd: SEV enabled\n", f"bytes in the file, and KVM's state, with {driver}")
+        contains(commands(trace), "INIT_EX", f"commands of {driver}")
 
 
 def test_the_file_can_be_prepared_outside(context):
@@ -58,6 +59,17 @@ def test_a_directory_that_is_full_or_read_only(context):
             raise Failure(f"with {fault} a file has contents")
 
 
+def test_our_driver_writes_the_file_when_it_can_again(context):
+    share = sev_ioctl(context)
+    for fault, cure in (("nv-full", f"rm {NV_DIRECTORY}/filler; mount -o remount,size=1m {NV_DIRECTORY}"),
+                        ("nv-read-only", f"mount -o remount,rw {NV_DIRECTORY}")):
+        script = f"""
+            dmesg | grep -o 'kvm_amd: SEV enabled'; {cure}
+            /mnt/share/sev-ioctl pdh_gen | cut -d' ' -f1-4; stat -c %s {NV_FILE}"""
+        output = inside(context, script, "--share", share, "--fault", fault, *NV)
+        equal(output, "kvm_amd: SEV enabled\npdh_gen rw OK error=0\n32768\n", f"KVM, a command, bytes in the file after {fault}")
+
+
 def test_parameters_go_to_the_module_they_name(context):
     script = "cat /sys/module/ccp/parameters/psp_cmd_timeout /sys/module/kvm_amd/parameters/avic"
     output = inside(context, script, "--module-param", "ccp.psp_cmd_timeout=7", "--module-param", "kvm-amd.avic=0",
@@ -78,16 +90,20 @@ def test_help_lists_every_fault_without_a_vm(context):
 
 
 def test_a_vm_with_several_psps(context):
+    """The first is SEV's; with the first out of order another is."""
     trace, state = context.directory / "trace", context.directory / "state"
     script = "cat /sys/bus/pci/devices/*/device | grep -c 0x1486; lspci -d 1022:1486 | wc -l; dmesg | grep 'psp: unable to access'"
-    output = inside(context, script, "--driver", "upstream", "--psps", 3, "--trace", trace, "--state", state,
-                    "--fault", "2/all-ones")
-    counts, messages = output.splitlines()[:2], output.splitlines()[2:]
-    equal((counts, len(messages)), (["3", "3"], 1), "functions in sysfs, functions of lspci, complaints about one")
-    equal("INIT" in commands(trace), True, "the first is initialised")
+    for driver in ("upstream", "rust"):
+        for broken, serving in ((2, 1), (1, 2)):
+            output = inside(context, script, "--driver", driver, "--psps", 3, "--trace", trace, "--state", state,
+                            "--fault", f"{broken}/all-ones")
+            counts, messages = output.splitlines()[:2], output.splitlines()[2:]
+            equal((counts, len(messages)), (["3", "3"], 1), "functions in sysfs, functions of lspci, complaints about one")
+            traces = [trace, context.directory / "trace.2", context.directory / "trace.3"]
+            served = [number for number, file in enumerate(traces, start=1) if "INIT" in commands(file)]
+            equal(served, [serving], f"who is initialised by {driver} when PSP {broken} is out of order")
     chips = {(context.directory / name / "chip").read_bytes() for name in ("state", "state.2", "state.3")}
     equal(len(chips), 3, "different chips")
-    equal([commands(context.directory / name) for name in ("trace.2", "trace.3")], [[], []], "commands to the others")
 
 
 def test_bad_numbers_and_parameters_are_refused(context):
