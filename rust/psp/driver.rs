@@ -9,7 +9,7 @@ use crate::cmd::platform::{
     DfFlush, DownloadFirmware, FwVersion, Init, InitEx, PlatformReset, PlatformStatus, Shutdown,
     Status,
 };
-use crate::cmd::{CmdId, Command, Completed};
+use crate::cmd::{CmdId, Command, Completed, ReplyError};
 use crate::error::{CmdError, Errno, WithHint};
 use crate::exchange::{Exchange, Lent};
 use crate::host::{Host, Level, Memory, Patience};
@@ -135,8 +135,15 @@ impl<H: Host> Driver<H> {
         };
         let since = self.host.now_us();
         let completed = self.exchange.send(&mut self.host, cmd, lent, patience);
-        let status = completed.as_ref().map(|done| done.status).map_err(|e| *e);
-        self.note(C::ID, status, since);
+        let outcome = match &completed {
+            // An answer that makes no sense is a failure of the firmware's, whatever its status.
+            Ok(done) => match done.reply() {
+                Err(ReplyError::Malformed(what)) => Err(CmdError::Malformed(what)),
+                Ok(_) | Err(ReplyError::Firmware(_)) => Ok(done.status),
+            },
+            Err(cause) => Err(*cause),
+        };
+        self.note(C::ID, outcome, since);
         completed
     }
 
@@ -173,13 +180,14 @@ impl<H: Host> Driver<H> {
         match outcome {
             Ok(status) => self.note_status(id, status),
             Err(CmdError::Mailbox(Fault::Dead)) => self.log_refused(id, now),
+            Err(cause @ CmdError::Malformed(_)) => self.log_failure(id, cause),
             // Whether it changed the state before it fell silent, nobody knows.
             Err(CmdError::Mailbox(_)) => {
                 if changes_state(id) {
                     self.state = None;
                 }
             }
-            Err(_) => {}
+            Err(CmdError::Firmware(_) | CmdError::Prepare(_)) => {}
         }
     }
 

@@ -109,6 +109,7 @@ impl<M: Memory> Exchange<M> {
             mode: host.mode(),
             timeout_ms: host.timeout_ms(self.answered),
         };
+        let since_us = host.now_us();
         let mut rung = false;
         match self.run(host, request, bytes, patience, &mut rung) {
             Ok(status) => {
@@ -120,10 +121,7 @@ impl<M: Memory> Exchange<M> {
             }
             Err(fault) => {
                 if rung {
-                    self.owed = Some(Owed {
-                        id,
-                        since_us: host.now_us(),
-                    });
+                    self.owed = Some(Owed { id, since_us });
                     self.take_hostage(lent);
                 }
                 if fault == Fault::Timeout {
