@@ -76,10 +76,10 @@ class Context:
         self.root = root
         self.directory = Path(directory)
 
-    def lab(self, *arguments, **options):
-        """Run tools/lab to its end; a CompletedProcess with bytes."""
+    def lab(self, *arguments, longer=0, **options):
+        """Run tools/lab to its end, which may come `longer` seconds later than other tests'; a CompletedProcess with bytes."""
         process = self.start(*arguments, **options)
-        output, errors = process.communicate(timeout=TEST_SECONDS)
+        output, errors = process.communicate(timeout=TEST_SECONDS + longer)
         return subprocess.CompletedProcess(process.args, process.returncode, output, errors)
 
     def start(self, *arguments, **options):

@@ -1,16 +1,21 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Drives every command that KVM has for SEV and SEV-ES guests, with good and bad arguments and in
- * good and bad states, and prints what came back, one line per call, for comparing one ccp.ko under
- * the stock kvm-amd.ko with another: this is the way into the API that ccp exports.
+ * Drives the commands that KVM has for SEV and SEV-ES guests; the firmware's side of it is the API
+ * that ccp.ko exports.
  *
- *	sev-kvm DIRECTORY	all of it; DIRECTORY has the certificates of the platform
+ *	sev-kvm every DIRECTORY	every command, with good and bad arguments and in good and bad states;
+ *				DIRECTORY has the certificates of the platform
+ *	sev-kvm storm ...	many guests at once, killed at random moments (storm.h)
+ *	sev-kvm fill ROUNDS	as many guests as there can be (storm.h)
  *
- * What is random or depends on addresses is not printed.
+ * `every` prints what came back, one line per call, for comparing one ccp.ko under the stock
+ * kvm-amd.ko with another. What is random or depends on addresses is not printed.
  */
 #include "scenarios.h"
+#include "storm.h"
 
 #include <stdio.h>
+#include <string.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
 
@@ -54,14 +59,19 @@ static int play(const char *certificates)
 
 int main(int argc, char **argv)
 {
+	const char *what = argc > 1 ? argv[1] : "";
+
 	setvbuf(stdout, NULL, _IOLBF, 0);
-	if (argc != 2) {
-		fprintf(stderr, "sev-kvm: usage: sev-kvm DIRECTORY\n");
-		return 2;
-	}
 	if (!open_devices()) {
 		perror("sev-kvm: open");
 		return 1;
 	}
-	return play(argv[1]);
+	if (!strcmp(what, "every") && argc == 3)
+		return play(argv[2]);
+	if (!strcmp(what, "storm"))
+		return storm(argc - 1, argv + 1);
+	if (!strcmp(what, "fill"))
+		return fill(argc - 1, argv + 1);
+	fprintf(stderr, "sev-kvm: usage: sev-kvm every DIRECTORY, sev-kvm storm ..., sev-kvm fill ROUNDS\n");
+	return 2;
 }

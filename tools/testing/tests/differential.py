@@ -123,7 +123,7 @@ def test_every_ioctl_with_good_and_bad_arguments_on_turin(context):
 def _every_kvm_command(context, model, *options):
     share, state = sev_kvm(context), chip(context, model)
     shutil.copytree(state / "certs", share / "certs")
-    upstream, rust = both(context, share, state, model, watched("/mnt/share/sev-kvm /mnt/share/certs"), *options)
+    upstream, rust = both(context, share, state, model, watched("/mnt/share/sev-kvm every /mnt/share/certs"), *options)
     same(upstream, rust)
     same(commands(context, "upstream"), commands(context, "rust"))
     return rust
