@@ -204,7 +204,7 @@ const _: () = {
 /// | 0x04 | 0 | out | CONFIG.ES | SEV-ES is initialised |
 /// | 0x07 | 7:0 | out | BUILD | |
 /// | 0x08 | 31:0 | out | GUEST_COUNT | |
-#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
 pub struct PlatformStatus {
     /// Major version of the SEV API.
@@ -219,6 +219,21 @@ pub struct PlatformStatus {
     pub build: u8,
     /// Number of guests the firmware manages.
     pub guest_count: U32,
+}
+
+/// What is sent: a state that does not exist, so that a buffer the firmware has not written is not taken
+/// for a platform in UNINIT.
+impl Default for PlatformStatus {
+    fn default() -> Self {
+        PlatformStatus {
+            api_major: 0,
+            api_minor: 0,
+            state: u8::MAX,
+            flags: U32::ZERO,
+            build: 0,
+            guest_count: U32::ZERO,
+        }
+    }
 }
 
 /// [`PlatformStatus::flags`]: the platform is owned by someone.
@@ -565,6 +580,12 @@ mod tests {
             csr(FwStatus::INVALID_LEN, 4, 2084),
             Err(ReplyError::Firmware(FwStatus::INVALID_LEN))
         );
+    }
+
+    #[test]
+    fn a_status_that_nobody_wrote_is_malformed() {
+        let status = PlatformStatus::default();
+        assert_eq!(status.reply(&status), Err(Malformed::State(0xff)));
     }
 
     #[test]
