@@ -364,7 +364,8 @@ impl Mailbox {
         let quarter = wait.waited_us / 4;
         let slice = match wait.mode {
             Mode::Interrupt if self.lost_in_a_row < DISTRUST_AFTER => INTERRUPT_SLICE_US,
-            Mode::Interrupt => quarter.clamp(DISTRUST_SLICE_US, INTERRUPT_SLICE_US),
+            // In whole milliseconds, because that is what waits for interrupts are in.
+            Mode::Interrupt => (quarter / 1000 * 1000).clamp(DISTRUST_SLICE_US, INTERRUPT_SLICE_US),
             Mode::Poll => quarter.clamp(POLL_SLICE_US, INTERRUPT_SLICE_US),
         };
         slice.min(wait.left_us)
