@@ -32,6 +32,17 @@ struct Nv<M> {
     rejected: bool,
 }
 
+/// Whether the firmware has what INIT gives it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Given {
+    /// No: there was no INIT, or the firmware has said since that the platform is in UNINIT.
+    No,
+    /// INIT was sent and did not succeed, as far as anybody has seen. What it did, PLATFORM_STATUS tells.
+    Perhaps,
+    /// INIT succeeded.
+    Yes,
+}
+
 /// One PSP.
 pub struct Driver<H: Host> {
     host: H,
@@ -41,9 +52,10 @@ pub struct Driver<H: Host> {
     /// The state as of the last command; `None` when only the firmware knows. Guests come and go
     /// through KVM, so INIT stands for WORKING too.
     state: Option<PlatformState>,
-    /// Memory that the firmware has since INIT.
     tmr: Option<H::Memory>,
     nv: Option<Nv<H::Memory>>,
+    /// Whether the firmware has TMR and non-volatile data.
+    given: Given,
     /// INIT was done, but the flush after it is still owed.
     flush_owed: bool,
     /// The platform is not to be initialised any more.
@@ -101,6 +113,7 @@ impl<H: Host> Driver<H> {
                 changed: false,
                 rejected: false,
             }),
+            given: Given::No,
             flush_owed: false,
             closed: false,
             refused: 0,
@@ -174,34 +187,26 @@ impl<H: Host> Driver<H> {
     fn note(&mut self, id: CmdId, outcome: Result<FwStatus, CmdError>, since_us: u64) {
         let now = self.host.now_us();
         let us = now.saturating_sub(since_us);
+        let sent = self.exchange.was_sent();
         self.host.trace(id, outcome, us);
         self.host
-            .ledger(|ledger| ledger.count(id, outcome, us, now));
+            .ledger(|ledger| ledger.count(id, outcome, sent, us, now));
         match outcome {
             Ok(status) => self.note_status(id, status),
+            Err(CmdError::Mailbox(_)) if sent => self.note_silence(id),
             Err(CmdError::Mailbox(Fault::Dead)) => self.log_refused(id, now),
             Err(cause @ CmdError::Malformed(_)) => self.log_failure(id, cause),
-            // Whether it changed the state before it fell silent, nobody knows.
-            Err(CmdError::Mailbox(_)) => {
-                if changes_state(id) {
-                    self.state = None;
-                }
-            }
-            Err(CmdError::Firmware(_) | CmdError::Prepare(_)) => {}
+            Err(CmdError::Mailbox(_) | CmdError::Firmware(_) | CmdError::Prepare(_)) => {}
         }
     }
 
     fn note_status(&mut self, id: CmdId, status: FwStatus) {
         self.refused = 0;
         match (id, status) {
-            (CmdId::Init | CmdId::InitEx, FwStatus::SUCCESS) => {
-                self.state = Some(PlatformState::Init);
-                self.flush_owed = true;
-            }
-            (CmdId::Shutdown | CmdId::PlatformReset, FwStatus::SUCCESS) => {
-                self.state = Some(PlatformState::Uninit);
-                self.flush_owed = false;
-            }
+            (CmdId::Init | CmdId::InitEx, FwStatus::SUCCESS) => self.note_init(id),
+            // Refused, says the firmware. Before it gets the same memory again it is asked.
+            (CmdId::Init | CmdId::InitEx, _) => self.note_silence(id),
+            (CmdId::Shutdown | CmdId::PlatformReset, FwStatus::SUCCESS) => self.note_uninit(),
             (CmdId::DfFlush, FwStatus::SUCCESS) => self.flush_owed = false,
             (_, FwStatus::INVALID_PLATFORM_STATE) => self.state = None,
             _ => {}
@@ -209,6 +214,39 @@ impl<H: Host> Driver<H> {
         if let (Some(nv), FwStatus::SUCCESS) = (&mut self.nv, status) {
             nv.changed |= changes_nv(id);
         }
+    }
+
+    /// Whether the command did what it should before the firmware fell silent, nobody knows.
+    fn note_silence(&mut self, id: CmdId) {
+        if changes_state(id) {
+            self.state = None;
+        }
+        if matches!(id, CmdId::Init | CmdId::InitEx) {
+            if self.given == Given::No {
+                self.given = Given::Perhaps;
+            }
+        } else if let Some(nv) = &mut self.nv {
+            nv.changed |= changes_nv(id);
+        }
+    }
+
+    /// The platform was initialised by `id`.
+    fn note_init(&mut self, id: CmdId) {
+        self.state = Some(PlatformState::Init);
+        self.given = Given::Yes;
+        self.flush_owed = true;
+        let kind = match id {
+            CmdId::InitEx => InitKind::InitEx,
+            _ => InitKind::Init,
+        };
+        self.host.ledger(|ledger| ledger.init = Some(kind));
+    }
+
+    /// The platform is in UNINIT: what the firmware had is the driver's again.
+    fn note_uninit(&mut self) {
+        self.state = Some(PlatformState::Uninit);
+        self.given = Given::No;
+        self.flush_owed = false;
     }
 
     /// "Later commands fail at once": says why, the first time and then ever more rarely.
@@ -258,6 +296,21 @@ impl<H: Host> Driver<H> {
     pub fn status(&mut self) -> Result<Status, CmdError> {
         let status = self.call(PlatformStatus::default())?;
         self.version = Some(status.version);
+        match (status.state, self.given) {
+            (PlatformState::Uninit, Given::No) => self.note_uninit(),
+            (PlatformState::Uninit, _) => {
+                self.note_uninit();
+                // As after SHUTDOWN.
+                self.host.flush_caches();
+            }
+            (_, Given::Perhaps) => {
+                self.note_init(self.init_id());
+                if let Some(nv) = &mut self.nv {
+                    nv.changed = true;
+                }
+            }
+            (_, Given::No | Given::Yes) => {}
+        }
         self.state = Some(status.state);
         self.host
             .ledger(|ledger| ledger.version = Some(status.version));
@@ -300,9 +353,14 @@ impl<H: Host> Driver<H> {
     /// initialised; see [`load_nv`](Self::load_nv).
     pub fn wants_nv(&self) -> bool {
         match &self.nv {
-            Some(nv) => !nv.loaded || (!self.is_initialised() && !nv.changed),
+            Some(nv) => !nv.loaded || (!self.may_be_initialised() && !nv.changed),
             None => false,
         }
+    }
+
+    /// Whether the firmware may use TMR and non-volatile data, or the platform is initialised without.
+    fn may_be_initialised(&self) -> bool {
+        self.is_initialised() || self.given != Given::No
     }
 
     /// Takes the contents of the file of the non-volatile data, [`NV_LEN`] bytes. Does nothing while the
@@ -313,11 +371,16 @@ impl<H: Host> Driver<H> {
         }
         if let Some(nv) = &mut self.nv {
             nv.loaded = nv.mem.write(file).is_ok();
+            nv.rejected = false;
         }
     }
 
-    /// Copies the non-volatile data out if a command has changed them since the last time.
+    /// Copies the non-volatile data out if a command has changed them since the last time, unless one
+    /// that may be changing them has not been answered.
     pub fn take_nv(&mut self, out: &mut [u8]) -> Option<NvTaken> {
+        if self.exchange.owed().is_some_and(|owed| changes_nv(owed.id)) {
+            return None;
+        }
         let nv = self.nv.as_mut().filter(|nv| nv.changed)?;
         nv.mem.read(out).ok()?;
         nv.changed = false;
@@ -433,19 +496,13 @@ impl<H: Host> Driver<H> {
     fn try_init(&mut self) -> Result<(), CmdError> {
         // TMR and non-volatile data are not lent but the platform's, for as long as it is initialised.
         let tmr = self.tmr.as_ref().map(Memory::pa);
-        let kind = match &self.nv {
+        match &self.nv {
             Some(nv) => {
                 let cmd = InitEx::new(tmr, nv.mem.psp_addr());
-                self.call(cmd)?;
-                InitKind::InitEx
+                self.call(cmd)
             }
-            None => {
-                self.call(Init::new(tmr))?;
-                InitKind::Init
-            }
-        };
-        self.host.ledger(|ledger| ledger.init = Some(kind));
-        Ok(())
+            None => self.call(Init::new(tmr)),
+        }
     }
 
     /// Shuts the platform down if it is not.
@@ -490,6 +547,10 @@ impl<H: Host> Driver<H> {
             Prepare::InitThenShutdown if !may_init => Err(NotReady::ReadOnly),
             Prepare::InitThenShutdown => {
                 if let Err(InitError { cause, fw_error }) = self.init() {
+                    // INIT may be done, and the flush after it failed.
+                    if self.is_initialised() {
+                        let _ = self.shutdown();
+                    }
                     return Err(NotReady::Failed {
                         cause,
                         fw_error: Some(fw_error),
@@ -621,7 +682,7 @@ impl<H: Host> Driver<H> {
     /// Brings the platform to rest before the device or the machine goes away: shuts it down, and lets
     /// nobody initialise it again.
     pub fn retire(&mut self) {
-        if self.is_initialised() {
+        if self.may_be_initialised() && self.state() != Ok(PlatformState::Uninit) {
             let _ = self.shutdown();
         }
         self.closed = true;
@@ -630,7 +691,7 @@ impl<H: Host> Driver<H> {
     /// The machine panics and may start another kernel: SHUTDOWN, if that can be done at once. Takes no
     /// lock and no memory.
     pub fn panic(&mut self) {
-        if self.is_initialised() && self.exchange.owed().is_none() {
+        if self.may_be_initialised() && self.exchange.owed().is_none() {
             let _ = self.exchange.send_raw(
                 &mut self.host,
                 CmdId::Shutdown,
@@ -644,12 +705,7 @@ impl<H: Host> Driver<H> {
 
 impl<H: Host> Drop for Driver<H> {
     fn drop(&mut self) {
-        // What the firmware never had, or has given back.
-        let ours = match self.state {
-            Some(state) => state == PlatformState::Uninit,
-            None => self.host.ledger(|ledger| ledger.init.is_none()) && !self.exchange.is_dead(),
-        };
-        if ours {
+        if self.given == Given::No {
             return;
         }
         let nv = self.nv.as_mut().map(|nv| &mut nv.mem);

@@ -34,6 +34,8 @@ pub struct Exchange<M: Memory> {
     hostage: [Option<M>; MAX_LENT],
     /// Whether the PSP ever answered: the first wait is shorter.
     answered: bool,
+    /// Whether the last exchange got as far as sending its command.
+    sent: bool,
     owed: Option<Owed>,
 }
 
@@ -46,6 +48,7 @@ impl<M: Memory> Exchange<M> {
             cmd_buf,
             hostage: [const { None }; MAX_LENT],
             answered: false,
+            sent: false,
             owed: None,
         }
     }
@@ -53,6 +56,11 @@ impl<M: Memory> Exchange<M> {
     /// The command whose answer is owed, if the next exchange cannot simply go ahead.
     pub fn owed(&self) -> Option<Owed> {
         self.owed
+    }
+
+    /// Whether the last exchange sent its command.
+    pub fn was_sent(&self) -> bool {
+        self.sent
     }
 
     /// Whether an answer did not come in time: commands are refused until it does.
@@ -96,6 +104,7 @@ impl<M: Memory> Exchange<M> {
         lent: Lent<'_, M>,
         patience: Patience,
     ) -> Result<FwStatus, CmdError> {
+        self.sent = false;
         if bytes.len() != id.buffer_len() {
             return Err(Errno::EINVAL.into());
         }
@@ -110,8 +119,7 @@ impl<M: Memory> Exchange<M> {
             timeout_ms: host.timeout_ms(self.answered),
         };
         let since_us = host.now_us();
-        let mut rung = false;
-        match self.run(host, request, bytes, patience, &mut rung) {
+        match self.run(host, request, bytes, patience) {
             Ok(status) => {
                 self.answered = true;
                 if !bytes.is_empty() {
@@ -120,7 +128,7 @@ impl<M: Memory> Exchange<M> {
                 Ok(status)
             }
             Err(fault) => {
-                if rung {
+                if self.sent {
                     self.owed = Some(Owed { id, since_us });
                     self.take_hostage(lent);
                 }
@@ -147,7 +155,6 @@ impl<M: Memory> Exchange<M> {
         request: Request,
         bytes: &[u8],
         patience: Patience,
-        rung: &mut bool,
     ) -> Result<FwStatus, Fault> {
         let lost_before = self.mailbox.lost_interrupts();
         let mut action = self.mailbox.start(request);
@@ -158,10 +165,7 @@ impl<M: Memory> Exchange<M> {
                     return outcome;
                 }
                 Action::Read => host.cmdresp().map(Event::Register),
-                Action::Ring { lo, hi, cmdresp } => {
-                    *rung = true;
-                    self.ring(host, lo, hi, cmdresp, bytes)
-                }
+                Action::Ring { lo, hi, cmdresp } => self.ring(host, lo, hi, cmdresp, bytes),
                 Action::WaitInterrupt { ms } => Ok(host.wait(ms, patience).into()),
                 Action::Delay { us } => Ok(host.delay(us, patience).into()),
             };
@@ -195,6 +199,7 @@ impl<M: Memory> Exchange<M> {
         // Lengths were checked, and no command is longer than the buffer.
         self.cmd_buf.write(bytes).map_err(|_| Gone)?;
         host.ring(lo, hi, cmdresp)?;
+        self.sent = true;
         Ok(Event::Rung)
     }
 

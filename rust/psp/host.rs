@@ -110,7 +110,7 @@ pub trait Host {
     ///
     /// # Errors
     ///
-    /// [`Gone`].
+    /// [`Gone`]; the command was not started then.
     fn ring(&mut self, lo: u32, hi: u32, cmdresp: CmdResp) -> Result<(), Gone>;
 
     /// Waits for the interrupt, at most `ms` milliseconds.

@@ -9,7 +9,6 @@ use crate::cmd::platform::FwVersion;
 use crate::cmd::CmdId;
 use crate::error::CmdError;
 use crate::image::FileName;
-use crate::mailbox::Fault;
 use crate::status::FwStatus;
 
 /// Buckets of a latency histogram: bucket 0 has what took less than 2 microseconds, bucket n what took
@@ -19,7 +18,7 @@ pub const BUCKETS: usize = 26;
 /// Counters of one command.
 #[derive(Clone, Copy, Debug)]
 pub struct Counters {
-    /// How often it was answered or timed out.
+    /// How often it was sent.
     pub count: u64,
     /// How often it did not succeed.
     pub failures: u64,
@@ -153,11 +152,13 @@ impl Ledger {
         }
     }
 
-    /// Counts a command that is over. Returns how often it failed in just this way, if it failed.
+    /// Counts a command that is over, `sent` or not. Returns how often it failed in just this way, if it
+    /// failed.
     pub fn count(
         &mut self,
         id: CmdId,
         outcome: Result<FwStatus, CmdError>,
+        sent: bool,
         us: u64,
         now_us: u64,
     ) -> Option<u64> {
@@ -166,12 +167,8 @@ impl Ledger {
             Ok(status) => Some(CmdError::Firmware(status)),
             Err(cause) => Some(cause),
         };
-        // Whatever was not sent took no time of the firmware's.
-        let sent = !matches!(
-            cause,
-            Some(CmdError::Prepare(_) | CmdError::Mailbox(Fault::Dead))
-        );
         if let Some(counters) = self.counters.get_mut(id.index()) {
+            // Whatever was not sent took no time of the firmware's.
             if sent {
                 counters.count += 1;
                 counters.total_us = counters.total_us.saturating_add(us);
@@ -358,6 +355,7 @@ mod tests {
     extern crate std;
 
     use super::*;
+    use crate::mailbox::Fault;
     use std::{format, vec::Vec};
 
     #[test]
@@ -368,7 +366,7 @@ mod tests {
         );
         let mut ledger = Ledger::new();
         for us in (0..99).map(|_| 100).chain([5000]) {
-            ledger.count(CmdId::PekCsr, Ok(FwStatus::SUCCESS), us, 0);
+            ledger.count(CmdId::PekCsr, Ok(FwStatus::SUCCESS), true, us, 0);
         }
         let (_, csr) = ledger.commands().next().unwrap();
         assert_eq!((csr.percentile_us(50), csr.percentile_us(99)), (128, 128));
@@ -379,14 +377,14 @@ mod tests {
     fn failures_are_told_apart_and_the_first_is_kept() {
         let mut ledger = Ledger::new();
         let refused = Ok(FwStatus::INVALID_CONFIG);
-        assert_eq!(ledger.count(CmdId::Init, refused, 10, 1), Some(1));
-        assert_eq!(ledger.count(CmdId::Init, refused, 10, 2), Some(2));
+        assert_eq!(ledger.count(CmdId::Init, refused, true, 10, 1), Some(1));
+        assert_eq!(ledger.count(CmdId::Init, refused, true, 10, 2), Some(2));
         let timeout = Err(CmdError::Mailbox(Fault::Timeout));
-        assert_eq!(ledger.count(CmdId::Init, timeout, 10, 3), Some(1));
+        assert_eq!(ledger.count(CmdId::Init, timeout, true, 10, 3), Some(1));
         let dead = Err(CmdError::Mailbox(Fault::Dead));
-        assert_eq!(ledger.count(CmdId::PekGen, dead, 10, 4), Some(1));
+        assert_eq!(ledger.count(CmdId::PekGen, dead, false, 10, 4), Some(1));
         assert_eq!(
-            ledger.count(CmdId::PekGen, Ok(FwStatus::SUCCESS), 10, 5),
+            ledger.count(CmdId::PekGen, Ok(FwStatus::SUCCESS), true, 10, 5),
             None
         );
         let first = ledger.first_failure().unwrap();
@@ -404,7 +402,7 @@ mod tests {
     fn more_kinds_of_failures_than_are_kept_are_counted() {
         let mut ledger = Ledger::new();
         for code in 1..40 {
-            ledger.count(CmdId::Init, Ok(FwStatus::new(code)), 1, 0);
+            ledger.count(CmdId::Init, Ok(FwStatus::new(code)), true, 1, 0);
         }
         assert_eq!(ledger.failures().count(), FAILURES);
         assert_eq!(ledger.other_failures, 39 - 16);
@@ -413,7 +411,13 @@ mod tests {
     #[test]
     fn the_report_says_what_to_do() {
         let mut ledger = Ledger::new();
-        ledger.count(CmdId::Init, Ok(FwStatus::HWERROR_PLATFORM), 1500, 2_000_001);
+        ledger.count(
+            CmdId::Init,
+            Ok(FwStatus::HWERROR_PLATFORM),
+            true,
+            1500,
+            2_000_001,
+        );
         let report = format!("{ledger}");
         assert!(report.contains(
             "first-failure: INIT 0x0013 (HWERROR_PLATFORM), rc -5, at 2.000001 s: enable SMEE in the BIOS"
