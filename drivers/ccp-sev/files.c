@@ -35,6 +35,11 @@ static int find_new_place(const char *path, struct place *place)
 
 	if (!*name)
 		return -EISDIR;
+	/* A link to nowhere is somebody's plan; a file in its place would thwart it. */
+	if (!kern_path(path, 0, &place->dir)) {
+		path_put(&place->dir);
+		return -ENOENT;
+	}
 	place->name = kstrdup(name, GFP_KERNEL);
 	dir = name == path ? kstrdup(".", GFP_KERNEL) : kstrndup(path, name - path, GFP_KERNEL);
 	ret = place->name && dir ? kern_path(dir, LOOKUP_FOLLOW | LOOKUP_DIRECTORY, &place->dir) :
@@ -198,7 +203,10 @@ s64 ccp_sev_read_file(const char *path, void *buf, size_t len)
 	put_cred(cred);
 	if (IS_ERR(file))
 		return PTR_ERR(file);
-	bytes = kernel_read(file, buf, len, NULL);
+	if (S_ISREG(file_inode(file)->i_mode))
+		bytes = kernel_read(file, buf, len, NULL);
+	else
+		bytes = S_ISDIR(file_inode(file)->i_mode) ? -EISDIR : -EINVAL;
 	size = i_size_read(file_inode(file));
 	filp_close(file, NULL);
 	if (bytes < 0)

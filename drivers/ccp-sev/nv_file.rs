@@ -111,7 +111,7 @@ impl NvFile {
         if self.odd {
             dev_warn!(
                 &*self.dev,
-                "SEV: the firmware started afresh; what was in {0} is kept as {0}.bad\n",
+                "SEV: {0} is written anew; what was in it is kept as {0}.bad\n",
                 self.path
             );
         }

@@ -45,13 +45,17 @@ static const char *errno_name(int e)
 	switch (e) {
 	case 0: return "OK";
 	case EPERM: return "EPERM";
+	case EINTR: return "EINTR";
 	case EIO: return "EIO";
 	case EBADF: return "EBADF";
 	case ENOMEM: return "ENOMEM";
 	case EFAULT: return "EFAULT";
 	case EBUSY: return "EBUSY";
 	case ENODEV: return "ENODEV";
+	case EISDIR: return "EISDIR";
 	case EINVAL: return "EINVAL";
+	case ENOSPC: return "ENOSPC";
+	case EROFS: return "EROFS";
 	case ENOTTY: return "ENOTTY";
 	case ETIMEDOUT: return "ETIMEDOUT";
 	case 524: return "ENOTSUPP";

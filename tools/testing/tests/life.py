@@ -1,0 +1,199 @@
+# SPDX-License-Identifier: GPL-2.0
+"""What happens to a PSP around its commands: reboot, panic, sleep, kdump, updates, reports, several of them."""
+
+import json
+
+from lab import programs
+from lab.clients import sev_bench, sev_ioctl, sev_kvm
+from lab.hosts import host
+from lab.suites import Failure, contains, equal
+
+# What the tests boot; made before the first, which has no time for that.
+KERNELS = ("kunit", "debian")
+
+FUNCTIONS = r"""
+    lines() { dmesg -c | sed -n 's/^\[[^]]*\] ccp 0000:[^ ]* //p' | grep -v '^firmware: failed to load\|without its interrupt'; }
+    call() { /mnt/share/sev-ioctl "$@" | sed 's/^ *//' | cut -d' ' -f1-4; }
+    device=$(ls -d /sys/bus/pci/drivers/ccp/0000:* | head -1)
+    dmesg -c >/dev/null
+"""
+
+
+def commands(trace):
+    """Names of the commands a PSP was given."""
+    return [line["name"] for line in map(json.loads, trace.read_text().splitlines()) if line["event"] == "command"]
+
+
+def test_power_off_shuts_the_platform_down(context):
+    trace = context.directory / "trace"
+    context.lab("run", "--kernel", "kunit", "--smp", 1, "--trace", trace, "--", "sh", "-c", "echo o >/proc/sysrq-trigger; sleep 60")
+    equal(commands(trace)[-1], "SHUTDOWN", "the last command")
+
+
+def test_a_panic_shuts_the_platform_down(context):
+    trace = context.directory / "trace"
+    result = context.lab("run", "--kernel", "kunit", "--smp", 1, "--trace", trace, "--", "sh", "-c",
+                         "echo 1 >/proc/sys/kernel/sysrq; echo c >/proc/sysrq-trigger; sleep 60")
+    contains(result.stderr.decode(), "the guest kernel panicked", "the end")
+    equal(commands(trace)[-1], "SHUTDOWN", "the last command")
+    lines = [json.loads(line) for line in trace.read_text().splitlines()]
+    shutdown = [line for line in lines if line.get("name") == "SHUTDOWN"][0]
+    equal(shutdown["interrupt"], False, "interrupts of the last command")
+
+
+def test_a_kernel_that_dumps_another_leaves_the_firmware_alone(context):
+    trace = context.directory / "trace"
+    # Whoever is told where a crashed kernel's core is counts as such a kernel.
+    # There is no core there, which the kernel warns about: so the log is not checked for warnings.
+    result = context.lab("run", "--append", "elfcorehdr=0x100000", "--trace", trace, "--", "sh", "-c",
+                         "dmesg | grep -o 'SEV: this kernel dumps.*'; ls /dev/sev 2>&1; dmesg | grep -c 'kvm_amd: SEV enabled'; true")
+    output = result.stdout.decode()
+    contains(output, "SEV: this kernel dumps another, the firmware is left alone\n", "the log")
+    contains(output, "cannot access '/dev/sev'", "the node")
+    equal(commands(trace), [], "commands")
+
+
+def test_sleep_shuts_the_platform_down_and_guests_forbid_it(context):
+    """As far as the kernel's own test mode goes: user space is frozen and thawed."""
+    share, trace = sev_kvm(context), context.directory / "trace"
+    (share / "guest.py").write_text(GUEST)
+    output = host(context, FUNCTIONS + """
+        echo freezer >/sys/power/pm_test
+        echo freeze >/sys/power/state && echo slept; lines
+        python3 /mnt/share/guest.py & until [ -e /tmp/launched ]; do sleep 0.1; done
+        lines >/dev/null; echo freeze >/sys/power/state || echo refused; lines
+        kill $!; wait; sleep 1; echo freeze >/sys/power/state && echo slept""", "--share", share, "--trace", trace, kernel="debian")
+    equal(output.splitlines()[0], "slept", "without guests")
+    contains(output, "refused\nSEV: 1 guests would lose their keys: not going to sleep\n", "with a guest")
+    equal(output.splitlines()[-1], "slept", "after it")
+    names = commands(trace)
+    equal(names[names.index("SHUTDOWN"):names.index("LAUNCH_START")].count("INIT"), 1, "INITs between sleep and the guest")
+
+
+# Launches a SEV guest, says so, and keeps it.
+GUEST = """
+import ctypes, fcntl, os, struct, time
+kvm, sev = os.open("/dev/kvm", os.O_RDWR), os.open("/dev/sev", os.O_RDWR)
+vm = fcntl.ioctl(kvm, 0xae01, 2)
+def op(number, data):
+    buffer = ctypes.create_string_buffer(data, len(data))
+    command = bytearray(struct.pack("<IIQII", number, 0, ctypes.addressof(buffer), 0, sev))
+    fcntl.ioctl(vm, 0xc008aeba, command)
+op(22, bytes(64))
+op(2, struct.pack("<IIQIIQII", 0, 0, 0, 0, 0, 0, 0, 0))
+open("/tmp/launched", "w").close()
+time.sleep(600)
+"""
+
+
+def test_firmware_is_updated_on_request_and_not_under_guests(context):
+    share = sev_ioctl(context)
+    context.output(programs.make_firmware(context.root), "milan", "1.56.1", share / "new", binds=[(share, share, False)])
+    (share / "guest.py").write_text(GUEST)
+    output = host(context, FUNCTIONS + """
+        update() { echo 1 2>/tmp/error >$device/sev_update_firmware && echo updated || echo refused; }
+        update 2>/dev/null; lines
+        mkdir -p /lib/firmware/amd; cp /mnt/share/new /lib/firmware/amd/sev.fw
+        python3 /mnt/share/guest.py & until [ -e /tmp/launched ]; do sleep 0.1; done
+        lines >/dev/null; update 2>/dev/null; lines
+        kill $!; wait; sleep 1
+        update; lines; sevctl show version; call pdh_gen; sed -n '/^firmware/p' /sys/kernel/debug/ccp/*/report""", "--share", share)
+    size = (share / "new").stat().st_size
+    equal(output.splitlines(), [
+        "refused",
+        "refused", "SEV: firmware not updated: guests exist, end them first",
+        "updated", "SEV API:1.56 build:1", "SEV firmware updated from 1.55.21 to 1.56.1", "1.56.1", "pdh_gen rw OK error=0",
+        "firmware: 1.56.1", "firmware-before-update: 1.55.21", f"firmware-file: amd/sev.fw ({size} bytes)",
+    ], "what is said and done")
+
+
+def test_reports_exist_when_init_failed(context):
+    share = sev_ioctl(context)
+    output = host(context, "cat /sys/kernel/debug/ccp/*/report", "--share", share, "--fault", "status:0x13:INIT",
+                  "--fault", "lost-irq:PLATFORM_STATUS:1")
+    for line in ("bootloader: 00.13.00.72", "capabilities: 0x00008581", "firmware: 1.55.21", "firmware-file: none for this processor",
+                 "initialised-with: nothing yet", "tmr: 1048576 bytes", "late-answers: 0",
+                 "first-failure: INIT 0x0013 (HWERROR_PLATFORM), rc -5, at "):
+        contains(output, line, "the report")
+    contains(output, "\nINIT 1 1 ", "INIT's counters: count and failures")
+
+
+def test_commands_are_traced(context):
+    share = sev_ioctl(context)
+    output = host(context, """
+        cd /sys/kernel/tracing; [ -e trace ] || mount -t tracefs tracefs .; cd /sys/kernel/tracing
+        echo 1 >events/ccp_sev/enable; /mnt/share/sev-ioctl pdh_gen get_id2 >/dev/null
+        sed -n 's/.*sev_command: //p' trace | sed 's/ us=[0-9]*$/ us/'""", "--share", share, kernel="debian")
+    for line in ("PDH_GEN id=0x9 status=0x0 rc=0 us", "GET_ID id=0xc status=0x0 rc=0 us"):
+        contains(output, line, "the trace")
+
+
+def test_the_security_attributes_are_those_of_upstream(context):
+    script = """cd /sys/bus/pci/drivers/ccp/0000:*; grep . bootloader_version tee_version fused_part boot_integrity debug_lock_on \
+        tsme_status anti_rollback_status rpmc_production_enabled rpmc_spirom_available hsp_tpm_available rom_armor_enforced 2>/dev/null"""
+    for model in ("naples", "milan", "turin"):
+        ours, upstream = (host(context, script + "; true", "--model", model, "--driver", driver) for driver in ("rust", "upstream"))
+        equal(ours, upstream, f"the attributes on {model}")
+
+
+def test_several_psps_one_serves_and_the_next_takes_over(context):
+    share, trace = sev_ioctl(context), context.directory / "trace"
+    output = host(context, FUNCTIONS + """
+        set -- $(ls /sys/bus/pci/drivers/ccp | grep ^0000); cd /sys/bus/pci/drivers/ccp
+        ls /sys/kernel/debug/ccp | wc -l; call platform_status
+        echo $3 >unbind; call pdh_gen
+        exec 9<>/dev/sev
+        echo $1 >unbind; lines | grep 'SEV firmware'; call pdh_gen; ls /sys/kernel/debug/ccp | wc -l
+        echo $1 >bind; lines; call pdh_gen
+        echo $2 >unbind; call pdh_gen
+        echo $1 >unbind; ls /dev/sev 2>&1; echo $3 >bind; call pdh_gen""", "--share", share, "--psps", 3, "--trace", trace)
+    equal(output.splitlines(), [
+        "3", "status ro OK error=0",
+        # A secondary goes: nobody notices.
+        "pdh_gen rw OK error=0",
+        # The one in use goes: the second takes over.
+        "SEV firmware 1.55 build 21", "pdh_gen rw OK error=0", "1",
+        # It comes back, and stands by.
+        "SEV API:1.55 build:21", "sev enabled", "psp enabled", "psp: stands by, another PSP serves SEV", "pdh_gen rw OK error=0",
+        # The second goes: the first again.
+        "pdh_gen rw OK error=0",
+        # All go; one comes.
+        "ls: cannot access '/dev/sev': No such file or directory", "pdh_gen rw OK error=0",
+    ], "what users see")
+    counts = [commands(context.directory / f"trace{suffix}").count("PDH_GEN") for suffix in ("", ".2", ".3")]
+    equal(counts, [2, 2, 1], "PDH_GEN commands of each")
+    for suffix in ("", ".2"):
+        names = commands(context.directory / f"trace{suffix}")
+        equal(names.count("SHUTDOWN") >= 1, True, f"PSP {suffix or '.1'} was shut down")
+
+
+def test_a_caller_that_is_killed_leaves_at_once(context):
+    share = sev_ioctl(context)
+    output = host(context, FUNCTIONS + """
+        /mnt/share/sev-ioctl get_id2 >/dev/null & first=$!; sleep 0.5
+        /mnt/share/sev-ioctl pdh_gen >/dev/null & second=$!; sleep 0.5
+        kill -9 $first $second; wait $first $second; echo gone; call platform_status; lines""",
+                  "--share", share, "--smp", 2, "--fault", "late:6000:GET_ID:1")
+    equal(output.splitlines(), ["gone", "status ro OK error=0", "SEV: the PSP answered late and is back (GET_ID)"],
+          "who waits for the answer and who waits for the lock; the next caller waits for what is owed")
+
+
+def test_waiting_callers_are_served_in_order(context):
+    """Each of eight callers gets its share, whatever the others do."""
+    share = sev_bench(context)
+    output = host(context, "/mnt/share/sev-bench --callers 8 --seconds 5", "--share", share, "--smp", 2)
+    calls = [int(line.split("calls=")[1].split()[0]) for line in output.splitlines() if line.startswith("caller ")]
+    if len(calls) != 8 or min(calls) * 2 < max(calls):
+        raise Failure(output)
+
+
+def test_a_suspicious_state_of_the_kernel_before_is_cleaned_up(context):
+    """A kexec without shutdown, as seen from the kernel after it: the platform is initialised and nobody here did that."""
+    trace = context.directory / "trace"
+    output = host(context, FUNCTIONS + """
+        echo 1 >/sys/module/ccp/parameters/psp_cmd_timeout; call platform_status
+        echo ${device##*/} >/sys/bus/pci/drivers/ccp/unbind; lines >/dev/null
+        echo ${device##*/} >/sys/bus/pci/drivers/ccp/bind; lines | grep 'SEV: '; call pdh_gen""",
+                  "--share", sev_ioctl(context), "--trace", trace, "--fault", "status:0x13:SHUTDOWN:1")
+    equal(output.splitlines(), ["status ro OK error=0", "SEV: left initialised by a kernel before this one, shutting it down",
+                                "pdh_gen rw OK error=0"], "what is said")
