@@ -204,7 +204,6 @@ impl<H: Host> Driver<H> {
         self.refused = 0;
         match (id, status) {
             (CmdId::Init | CmdId::InitEx, FwStatus::SUCCESS) => self.note_init(id),
-            // Refused, says the firmware. Before it gets the same memory again it is asked.
             (CmdId::Init | CmdId::InitEx, _) => self.note_silence(id),
             (CmdId::Shutdown | CmdId::PlatformReset, FwStatus::SUCCESS) => self.note_uninit(),
             (CmdId::DfFlush, FwStatus::SUCCESS) => self.flush_owed = false,
@@ -479,6 +478,11 @@ impl<H: Host> Driver<H> {
         }
         outcome.map_err(|cause| {
             self.log_failure(self.init_id(), cause);
+            if matches!(cause, CmdError::Firmware(_)) {
+                // Refused, says the firmware: whether it has TMR and non-volatile data all the same, it
+                // says here. If it does not, that stays open.
+                let _ = self.status();
+            }
             InitError {
                 cause,
                 fw_error: cause.fw_error().unwrap_or(NO_FW_CALL),

@@ -248,11 +248,12 @@ impl<M: Memory> Exchange<M> {
 
     /// Gives up what the firmware may still write to; returns its bytes.
     fn leak(&mut self) -> usize {
-        if self.owed.is_none() {
+        let Some(owed) = self.owed else {
             return 0;
-        }
+        };
         let mut bytes = 0;
-        for buf in self.hostage.iter_mut().flatten().chain([&mut self.cmd_buf]) {
+        let cmd_buf = (owed.id.buffer_len() > 0).then_some(&mut self.cmd_buf);
+        for buf in self.hostage.iter_mut().flatten().chain(cmd_buf) {
             bytes += buf.len();
             // LEAK: the command was never answered; the firmware may still write to all of this.
             buf.leak();
