@@ -5,6 +5,7 @@
 #![allow(unreachable_pub, reason = "shared by several test programs")]
 
 pub mod chip;
+pub mod kvm;
 pub mod ram;
 pub mod watch;
 
@@ -22,7 +23,7 @@ use psp_emu::{
     device::{fault::Faults, Accesses, Device, Outcome, Record},
     model::Model,
 };
-use ram::{Buf, Ram};
+use ram::{Buf, Owner, Ram};
 use std::{
     cell::{RefCell, RefMut},
     collections::BTreeMap,
@@ -277,6 +278,34 @@ impl World {
         let nv = nv.then(|| self.alloc(NV_LEN as usize).expect("memory"));
         let cmd_buf = self.alloc(CMD_BUF_LEN).expect("memory");
         Driver::new(VirtualHost(self.clone()), cmd_buf, tmr, nv)
+    }
+
+    /// The platform's state as the firmware has it.
+    ///
+    /// # Panics
+    ///
+    /// When the firmware is busy.
+    pub fn state(&self) -> u8 {
+        self.machine().truth().expect("an idle firmware").0
+    }
+
+    /// Ids of the commands that the device has taken since the last time.
+    pub fn commands(&self) -> Vec<u16> {
+        let records = std::mem::take(&mut self.machine().records);
+        records.iter().map(|record| record.id).collect()
+    }
+
+    /// Errors in the log since the last time.
+    pub fn errors(&self) -> Vec<String> {
+        let log = std::mem::take(&mut self.machine().log);
+        let errors = log.into_iter().filter(|(level, _)| *level == Level::Error);
+        errors.map(|(_, line)| line).collect()
+    }
+
+    /// Pages that the driver has, and pages that it has given up.
+    pub fn pages(&self) -> (usize, usize) {
+        let ram = &self.machine().ram;
+        (ram.count(Owner::Driver), ram.count(Owner::Leaked))
     }
 
     /// Adds a fault, written as on the command line.
