@@ -42,7 +42,6 @@ mod shim {
         pub(super) fn ccp_sev_cpu_family() -> u8;
         pub(super) fn ccp_sev_cpu_model() -> u8;
         pub(super) fn ccp_sev_is_kdump() -> bool;
-        pub(super) fn ccp_sev_irqs_disabled() -> bool;
         pub(super) fn ccp_sev_fatal_signal_pending() -> bool;
         pub(super) fn ccp_sev_wbinvd_all();
         pub(super) fn ccp_sev_alloc(len: usize) -> *mut c_void;
@@ -131,19 +130,13 @@ pub(crate) fn is_kdump() -> bool {
     unsafe { shim::ccp_sev_is_kdump() }
 }
 
-/// Whether this CPU takes no interrupts now.
-pub(crate) fn irqs_disabled() -> bool {
-    // SAFETY: Has no preconditions.
-    unsafe { shim::ccp_sev_irqs_disabled() }
-}
-
 /// Whether the caller is about to be killed.
 pub(crate) fn fatal_signal_pending() -> bool {
     // SAFETY: Looks at the current task.
     unsafe { shim::ccp_sev_fatal_signal_pending() }
 }
 
-/// Microseconds of the monotonic clock.
+/// Microseconds of the clock that also the log has; a little different on each processor.
 pub(crate) fn now_us() -> u64 {
     // SAFETY: Has no preconditions.
     unsafe { shim::ccp_sev_now_us() }

@@ -95,9 +95,17 @@ impl Memory for FwBuf {
         if bytes.len() > self.len {
             return Err(OutOfBounds);
         }
-        for (i, byte) in bytes.iter().enumerate() {
-            // SAFETY: `i` is below `len`, and by the type invariant that much is ours.
-            unsafe { self.mem.add(i).write_volatile(*byte) };
+        let words = bytes.chunks_exact(8);
+        let (rest, rest_at) = (words.remainder(), bytes.len() / 8 * 8);
+        for (i, word) in words.enumerate() {
+            let word = u64::from_ne_bytes(word.try_into().map_err(|_| OutOfBounds)?);
+            // SAFETY: All of the word is below `len`, and by the type invariant that much is ours; pages are
+            // aligned for words.
+            unsafe { self.mem.cast::<u64>().add(i).write_volatile(word) };
+        }
+        for (i, byte) in rest.iter().enumerate() {
+            // SAFETY: `rest_at + i` is below `len`, and by the type invariant that much is ours.
+            unsafe { self.mem.add(rest_at + i).write_volatile(*byte) };
         }
         Ok(())
     }
@@ -106,9 +114,17 @@ impl Memory for FwBuf {
         if out.len() > self.len {
             return Err(OutOfBounds);
         }
-        for (i, byte) in out.iter_mut().enumerate() {
-            // SAFETY: `i` is below `len`, and by the type invariant that much is ours.
-            *byte = unsafe { self.mem.add(i).read_volatile() };
+        let rest_at = out.len() / 8 * 8;
+        let mut words = out.chunks_exact_mut(8);
+        for (i, word) in words.by_ref().enumerate() {
+            // SAFETY: All of the word is below `len`, and by the type invariant that much is ours; pages are
+            // aligned for words.
+            let value = unsafe { self.mem.cast::<u64>().add(i).read_volatile() };
+            word.copy_from_slice(&value.to_ne_bytes());
+        }
+        for (i, byte) in words.into_remainder().iter_mut().enumerate() {
+            // SAFETY: `rest_at + i` is below `len`, and by the type invariant that much is ours.
+            *byte = unsafe { self.mem.add(rest_at + i).read_volatile() };
         }
         Ok(())
     }
@@ -169,8 +185,15 @@ mod tests {
 
     #[test]
     fn bytes_survive_the_round_trip() -> Result {
-        let buf = FwBuf::from_slice(b"pek")?;
-        assert!(&buf.to_vec(3)?[..] == b"pek");
+        // With and without whole words.
+        for text in [
+            &b"pek"[..],
+            b"sixteen bytes ..",
+            b"PEK_CERT_IMPORT, with a rest",
+        ] {
+            let buf = FwBuf::from_slice(text)?;
+            assert!(&buf.to_vec(text.len())?[..] == text);
+        }
         Ok(())
     }
 }

@@ -111,7 +111,27 @@ impl<R: Registers> Shared<R> {
 }
 
 /// The driver core's view of it.
-pub(crate) struct KernelHost<R: Registers>(pub(crate) Arc<Shared<R>>);
+pub(crate) struct KernelHost<R: Registers> {
+    shared: Arc<Shared<R>>,
+    poll: bool,
+    /// Nothing else runs any more: no interrupt, no sleep.
+    panicking: bool,
+}
+
+impl<R: Registers> KernelHost<R> {
+    pub(crate) fn new(shared: Arc<Shared<R>>) -> Self {
+        KernelHost {
+            shared,
+            poll: ffi::poll(),
+            panicking: false,
+        }
+    }
+
+    /// From now on nobody else runs.
+    pub(crate) fn panic(&mut self) {
+        self.panicking = true;
+    }
+}
 
 /// TIMEOUT: what a panicking machine waits for its last command.
 const PANIC_TIMEOUT_MS: u32 = 1000;
@@ -120,21 +140,21 @@ impl<R: Registers> Host for KernelHost<R> {
     type Memory = FwBuf;
 
     fn cmdresp(&mut self) -> Result<CmdResp, Gone> {
-        self.0.regs.cmdresp()
+        self.shared.regs.cmdresp()
     }
 
     fn ring(&mut self, lo: u32, hi: u32, cmdresp: CmdResp) -> Result<(), Gone> {
-        self.0.done.forget();
-        self.0.regs.ring(lo, hi, cmdresp)
+        self.shared.done.forget();
+        self.shared.regs.ring(lo, hi, cmdresp)
     }
 
     fn wait(&mut self, ms: u32, patience: Patience) -> Wake {
-        self.0.done.wait_timeout_ms(ms, patience)
+        self.shared.done.wait_timeout_ms(ms, patience)
     }
 
     fn delay(&mut self, us: u32, patience: Patience) -> Wake {
         let delta = Delta::from_micros(us.into());
-        if ffi::irqs_disabled() {
+        if self.panicking {
             udelay(delta);
         } else if patience == Patience::Killable && ffi::fatal_signal_pending() {
             return Wake::Killed;
@@ -145,7 +165,7 @@ impl<R: Registers> Host for KernelHost<R> {
     }
 
     fn mode(&self) -> Mode {
-        if ffi::poll() || ffi::irqs_disabled() {
+        if self.poll || self.panicking {
             Mode::Poll
         } else {
             Mode::Interrupt
@@ -153,7 +173,7 @@ impl<R: Registers> Host for KernelHost<R> {
     }
 
     fn timeout_ms(&self, answered: bool) -> u32 {
-        if ffi::irqs_disabled() {
+        if self.panicking {
             PANIC_TIMEOUT_MS
         } else {
             ffi::timeout_ms(answered)
@@ -170,18 +190,18 @@ impl<R: Registers> Host for KernelHost<R> {
 
     fn log(&self, level: Level, line: fmt::Arguments<'_>) {
         match level {
-            Level::Error => dev_err!(&*self.0.dev, "{}\n", line),
-            Level::Warning => dev_warn!(&*self.0.dev, "{}\n", line),
-            Level::Info => dev_info!(&*self.0.dev, "{}\n", line),
+            Level::Error => dev_err!(&*self.shared.dev, "{}\n", line),
+            Level::Warning => dev_warn!(&*self.shared.dev, "{}\n", line),
+            Level::Info => dev_info!(&*self.shared.dev, "{}\n", line),
         }
     }
 
     fn trace(&self, id: CmdId, outcome: Result<FwStatus, CmdError>, us: u64) {
-        ffi::trace_command(&self.0.dev, id, outcome, us);
+        ffi::trace_command(&self.shared.dev, id, outcome, us);
     }
 
     fn ledger<T>(&self, change: impl FnOnce(&mut Ledger) -> T) -> T {
-        self.0.ledger(change)
+        self.shared.ledger(change)
     }
 }
 
@@ -254,7 +274,7 @@ mod tests {
             let shared = Shared::new(ARef::from(&**device), script)?;
             let cmd_buf = FwBuf::new(CMD_BUF_LEN)?;
             Ok(Fixture {
-                driver: Driver::new(KernelHost(shared.clone()), cmd_buf, None, None),
+                driver: Driver::new(KernelHost::new(shared.clone()), cmd_buf, None, None),
                 shared,
                 _dev: dev,
             })

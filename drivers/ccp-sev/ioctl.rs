@@ -123,7 +123,7 @@ pub(crate) fn dispatch(psp: &Psp, request: u32, arg: usize, writable: bool) -> R
     if request != SEV_ISSUE_CMD {
         return Err(EINVAL);
     }
-    let mut issue: IssueCmd = user::read(arg)?;
+    let mut issue = user::read::<IssueCmd, 16>(arg)?;
     // One past the last command is let through to here by the C driver too; both say EINVAL.
     if issue.cmd.get() > SEV_MAX {
         return Err(EINVAL);
@@ -138,7 +138,7 @@ pub(crate) fn dispatch(psp: &Psp, request: u32, arg: usize, writable: bool) -> R
     if let Some(fw_error) = fw_error {
         issue.error = fw_error.into();
     }
-    user::write(arg, &issue)?;
+    user::write::<_, 16>(arg, &issue)?;
     outcome.map(|()| 0).map_err(|failure| failure.errno)
 }
 
@@ -212,7 +212,7 @@ fn platform_status(psp: &Psp, data: usize) -> Outcome {
         .lock_killable()?
         .send(PlatformStatus::default(), &mut [])?;
     completed.reply().map_err(CmdError::from)?;
-    after_call(user::write(data, &completed.received))
+    after_call(user::write::<_, 12>(data, &completed.received))
 }
 
 /// The firmware's memory for an output buffer of the caller's.
@@ -248,19 +248,19 @@ fn completed<C: Command>(done: &Completed<C>) -> Result<C::Reply, Failure> {
 }
 
 /// Copies back the struct with the firmware's lengths, which is done whatever the firmware said.
-fn copy_back<C, T: IntoBytes + zerocopy::Immutable>(
+fn copy_back<C, T: IntoBytes + zerocopy::Immutable, const N: usize>(
     data: usize,
     value: &T,
     done: &Completed<C>,
 ) -> Outcome {
-    user::write(data, value).map_err(|errno| Failure {
+    user::write::<T, N>(data, value).map_err(|errno| Failure {
         errno,
         fw_error: Some(done.status.code().into()),
     })
 }
 
 fn pek_csr(psp: &Psp, data: usize) -> Outcome {
-    let mut input: Blob = user::read(data)?;
+    let mut input = user::read::<Blob, 12>(data)?;
     let output = input.capped_output().map_err(|_| EFAULT)?;
     let mut buf = [allocate(output)?];
     let (addr, len) = lend(buf[0].as_ref());
@@ -270,13 +270,13 @@ fn pek_csr(psp: &Psp, data: usize) -> Outcome {
     })?
     .value?;
     input.length = done.received.len;
-    copy_back(data, &input, &done)?;
+    copy_back::<_, _, 12>(data, &input, &done)?;
     let len = completed(&done)?;
     after_call(copy_blob(buf[0].as_ref(), len, input.address.get()))
 }
 
 fn pdh_cert_export(psp: &Psp, data: usize, writable: bool) -> Outcome {
-    let mut input: TwoBlobs = user::read(data)?;
+    let mut input = user::read::<TwoBlobs, 24>(data)?;
     let mut bufs = match input.outputs().map_err(|_| EFAULT)? {
         Some((pdh, chain)) => [
             allocate(Output::Bytes(pdh))?,
@@ -290,7 +290,7 @@ fn pdh_cert_export(psp: &Psp, data: usize, writable: bool) -> Outcome {
         prepared::<PdhCertExport, _>(psp, writable, |core| core.send(cmd, &mut bufs))?.value?;
     input.first.length = done.received.pdh_len;
     input.second.length = done.received.chain_len;
-    copy_back(data, &input, &done)?;
+    copy_back::<_, _, 24>(data, &input, &done)?;
     let lens = completed(&done)?;
     let [pdh, chain] = &bufs;
     after_call(copy_blob(pdh.as_ref(), lens.pdh, input.first.address.get()))?;
@@ -302,7 +302,7 @@ fn pdh_cert_export(psp: &Psp, data: usize, writable: bool) -> Outcome {
 }
 
 fn pek_cert_import(psp: &Psp, data: usize) -> Outcome {
-    let input: TwoBlobs = user::read(data)?;
+    let input = user::read::<TwoBlobs, 24>(data)?;
     let read = |blob: &Blob| -> Result<Option<FwBuf>> {
         // CAST: usize has at least 32 bits here, user addresses are as wide as the kernel's.
         let len = blob.input().map_err(|_| EINVAL)? as usize;
@@ -340,14 +340,14 @@ fn get_id(psp: &Psp, data: usize) -> Outcome {
 
 fn get_id2(psp: &Psp, data: usize) -> Outcome {
     check_get_id(psp)?;
-    let mut input: Blob = user::read(data)?;
+    let mut input = user::read::<Blob, 12>(data)?;
     // No limit but memory: the id may grow, and the C driver sets none.
     let mut buf = [allocate(input.output())?];
     let (addr, len) = lend(buf[0].as_ref());
 
     let done = psp.lock_killable()?.send(GetId::new(addr, len), &mut buf)?;
     input.length = done.received.len;
-    copy_back(data, &input, &done)?;
+    copy_back::<_, _, 12>(data, &input, &done)?;
     let len = completed(&done)?;
     after_call(copy_blob(buf[0].as_ref(), len, input.address.get()))
 }

@@ -49,6 +49,7 @@ extern "C" fn ccp_sev_on_reboot() {
 extern "C" fn ccp_sev_on_panic() {
     if let Some(psp) = registry::try_active() {
         if let Some(mut core) = psp.try_lock() {
+            core.host_mut().panic();
             core.panic();
         }
     }

@@ -95,7 +95,7 @@ impl Psp {
         let shared = Shared::new(dev, regs)?;
         const { assert!(CMD_BUF_LEN <= PAGE_SIZE) };
         let core = Driver::new(
-            KernelHost(shared.clone()),
+            KernelHost::new(shared.clone()),
             FwBuf::new(CMD_BUF_LEN)?,
             // Without one there is no SEV-ES, but SEV works; it is tried again before INIT.
             new_tmr().ok(),

@@ -37,18 +37,20 @@ impl Regs {
         Regs { bar, map }
     }
 
-    fn read(&self, offset: usize) -> Result<u32, Gone> {
+    /// One look at whether the device is still there for all of `access`.
+    fn with<T>(&self, access: impl FnOnce(&Bar<'_>) -> Result<T>) -> Result<T, Gone> {
         self.bar
-            .try_access_with(|bar| bar.try_read32(offset))
-            .and_then(|value| value.ok())
+            .try_access_with(access)
+            .and_then(Result::ok)
             .ok_or(Gone)
     }
 
+    fn read(&self, offset: usize) -> Result<u32, Gone> {
+        self.with(|bar| bar.try_read32(offset))
+    }
+
     fn write(&self, offset: usize, value: u32) -> Result<(), Gone> {
-        self.bar
-            .try_access_with(|bar| bar.try_write32(value, offset))
-            .and_then(|done| done.ok())
-            .ok_or(Gone)
+        self.with(|bar| bar.try_write32(value, offset))
     }
 
     /// What the PSP can do; `Ok(None)` if it hides from us.
@@ -77,11 +79,13 @@ impl Regs {
 
 impl Registers for Regs {
     fn take_interrupts(&self) -> Result<u32, Gone> {
-        let status = self.read(self.map.intsts)?;
-        if status != 0 {
-            self.write(self.map.intsts, status)?;
-        }
-        Ok(status)
+        self.with(|bar| {
+            let status = bar.try_read32(self.map.intsts)?;
+            if status != 0 {
+                bar.try_write32(status, self.map.intsts)?;
+            }
+            Ok(status)
+        })
     }
 
     fn cmdresp(&self) -> Result<CmdResp, Gone> {
@@ -89,8 +93,10 @@ impl Registers for Regs {
     }
 
     fn ring(&self, lo: u32, hi: u32, cmdresp: CmdResp) -> Result<(), Gone> {
-        self.write(self.map.cmdbuf_lo, lo)?;
-        self.write(self.map.cmdbuf_hi, hi)?;
-        self.write(self.map.cmdresp, cmdresp.raw())
+        self.with(|bar| {
+            bar.try_write32(lo, self.map.cmdbuf_lo)?;
+            bar.try_write32(hi, self.map.cmdbuf_hi)?;
+            bar.try_write32(cmdresp.raw(), self.map.cmdresp)
+        })
     }
 }

@@ -7,14 +7,15 @@
 #include <linux/cc_platform.h>
 #include <linux/crash_dump.h>
 #include <linux/gfp.h>
-#include <linux/irqflags.h>
+#include <linux/math64.h>
 #include <linux/mem_encrypt.h>
 #include <linux/mm.h>
 #include <linux/module.h>
 #include <linux/moduleparam.h>
+#include <linux/sched/clock.h>
 #include <linux/sched/signal.h>
 #include <linux/semaphore.h>
-#include <linux/timekeeping.h>
+#include <linux/time64.h>
 #include <asm/cacheflush.h>
 #include <asm/cpufeature.h>
 #include <asm/smp.h>
@@ -99,11 +100,6 @@ bool ccp_sev_is_kdump(void)
 	return is_kdump_kernel();
 }
 
-bool ccp_sev_irqs_disabled(void)
-{
-	return irqs_disabled();
-}
-
 bool ccp_sev_fatal_signal_pending(void)
 {
 	return fatal_signal_pending(current);
@@ -156,5 +152,5 @@ void ccp_sev_sema_init(struct semaphore *sem)
 
 u64 ccp_sev_now_us(void)
 {
-	return ktime_to_us(ktime_get());
+	return div_u64(local_clock(), NSEC_PER_USEC);
 }

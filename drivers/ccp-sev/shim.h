@@ -18,7 +18,6 @@ bool ccp_sev_cpu_has_sev(void);
 u8 ccp_sev_cpu_family(void);
 u8 ccp_sev_cpu_model(void);
 bool ccp_sev_is_kdump(void);
-bool ccp_sev_irqs_disabled(void);
 bool ccp_sev_fatal_signal_pending(void);
 void ccp_sev_wbinvd_all(void);
 void *ccp_sev_alloc(size_t len);

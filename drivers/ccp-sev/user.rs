@@ -18,18 +18,18 @@ use zerocopy::{
     IntoBytes, //
 };
 
-/// Copies a `T` in.
+/// Copies a `T` of `N` bytes in.
 ///
 /// # Errors
 ///
 /// `EFAULT`.
-pub(crate) fn read<T: FromBytes + IntoBytes>(addr: usize) -> Result<T> {
-    let mut value = T::new_zeroed();
-    let bytes = value.as_mut_bytes();
-    UserSlice::new(UserPtr::from_addr(addr), bytes.len())
+pub(crate) fn read<T: FromBytes, const N: usize>(addr: usize) -> Result<T> {
+    const { assert!(size_of::<T>() == N) };
+    // An array's length is known to the compiler, so its place need not be checked at run time.
+    let bytes: [u8; N] = UserSlice::new(UserPtr::from_addr(addr), N)
         .reader()
-        .read_slice(bytes)?;
-    Ok(value)
+        .read()?;
+    T::read_from_bytes(&bytes).map_err(|_| EFAULT)
 }
 
 /// Copies `len` bytes in.
@@ -43,13 +43,17 @@ pub(crate) fn read_bytes(addr: usize, len: usize) -> Result<KVec<u8>> {
     Ok(bytes)
 }
 
-/// Copies `value` out.
+/// Copies `value` of `N` bytes out.
 ///
 /// # Errors
 ///
 /// `EFAULT`.
-pub(crate) fn write<T: IntoBytes + Immutable>(addr: usize, value: &T) -> Result {
-    write_bytes(addr, value.as_bytes())
+pub(crate) fn write<T: IntoBytes + Immutable, const N: usize>(addr: usize, value: &T) -> Result {
+    const { assert!(size_of::<T>() == N) };
+    let bytes = <&[u8; N]>::try_from(value.as_bytes()).map_err(|_| EFAULT)?;
+    UserSlice::new(UserPtr::from_addr(addr), N)
+        .writer()
+        .write(bytes)
 }
 
 /// Copies `bytes` out.

@@ -125,6 +125,11 @@ impl<H: Host> Driver<H> {
         &self.host
     }
 
+    /// The same, to change it.
+    pub fn host_mut(&mut self) -> &mut H {
+        &mut self.host
+    }
+
     /// Whether the PSP did not answer in time and has not answered since.
     pub fn is_dead(&self) -> bool {
         self.exchange.is_dead()

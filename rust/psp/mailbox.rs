@@ -9,6 +9,7 @@
 //!
 //! - An interrupt that got lost costs one slice of waiting, not the PSP, because the register is read
 //!   again after each slice. When interrupts keep getting lost, the slices start short.
+//! - A PSP that is known to answer at once (an emulated one) is looked at before anybody sleeps.
 //! - A caller may give up before the answer is there. The answer is then *owed*: the next exchange
 //!   waits for it before it rings.
 //! - A PSP that did not answer in time owes its answer, too: the next exchange looks once whether it
@@ -174,6 +175,17 @@ struct Wait {
     left_us: u64,
 }
 
+/// Why the register is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Why {
+    /// An interrupt came.
+    Interrupt,
+    /// A wait was over without one.
+    WaitOver,
+    /// To know before waiting.
+    AtOnce,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Idle,
@@ -181,10 +193,10 @@ enum State {
     Ringing(Request),
     /// A wait was asked for.
     Waiting(Wait),
-    /// A look at the register was asked for, after an interrupt (`woken`) or without one.
+    /// A look at the register was asked for.
     Checking {
         wait: Wait,
-        woken: bool,
+        why: Why,
     },
 }
 
@@ -209,6 +221,10 @@ pub struct Mailbox {
     lost_interrupts: u32,
     /// Commands in a row that completed without their interrupt.
     lost_in_a_row: u32,
+    /// Commands to come that are not looked at at once.
+    patient: u32,
+    /// How many that were when the PSP last did not answer at once.
+    patience: u32,
 }
 
 /// Longest wait for an interrupt before the register is looked at.
@@ -228,6 +244,9 @@ const DISTRUST_AFTER: u32 = 3;
 /// TIMEOUT: as Linux' C driver, which polls at this pace throughout.
 const POLL_SLICE_US: u64 = 10;
 
+/// Most commands between two looks at once that were in vain.
+const MAX_PATIENCE: u32 = 1023;
+
 /// What an interrupt costs of the time that is left, so that a storm of them ends too.
 const SPURIOUS_US: u64 = 1000;
 
@@ -239,6 +258,8 @@ impl Mailbox {
             health: Health::Ready,
             lost_interrupts: 0,
             lost_in_a_row: 0,
+            patient: 0,
+            patience: 0,
         }
     }
 
@@ -274,7 +295,7 @@ impl Mailbox {
                     waited_us: 0,
                     left_us,
                 },
-                true,
+                Why::AtOnce,
             ),
         }
     }
@@ -288,16 +309,18 @@ impl Mailbox {
                 self.health = Health::Owed { left_us: 0 };
                 self.finish(Err(Fault::Gone))
             }
-            (State::Ringing(request), Event::Rung) => self.wait(Wait {
+            (State::Ringing(request), Event::Rung) => self.rung(Wait {
                 next: None,
                 mode: request.mode,
                 waited_us: 0,
                 left_us: u64::from(request.timeout_ms) * 1000,
             }),
-            (State::Waiting(wait), Event::Interrupt) => self.check(wait.after(SPURIOUS_US), true),
+            (State::Waiting(wait), Event::Interrupt) => {
+                self.check(wait.after(SPURIOUS_US), Why::Interrupt)
+            }
             (State::Waiting(wait), Event::WaitOver) => {
                 let slice = self.slice(&wait);
-                self.check(wait.after(slice), false)
+                self.check(wait.after(slice), Why::WaitOver)
             }
             (State::Waiting(wait), Event::GiveUp) => {
                 self.health = Health::Owed {
@@ -305,9 +328,15 @@ impl Mailbox {
                 };
                 self.finish(Err(Fault::GivenUp))
             }
-            (State::Checking { wait, woken }, Event::Register(r)) => match r.status() {
-                Some(status) => self.answered(wait, woken, status),
-                None if wait.left_us > 0 => self.wait(wait),
+            (State::Checking { wait, why }, Event::Register(r)) => match r.status() {
+                Some(status) => self.answered(wait, why, status),
+                None if wait.left_us > 0 => {
+                    if why == Why::AtOnce && wait.next.is_none() {
+                        self.patience = (2 * self.patience + 1).min(MAX_PATIENCE);
+                        self.patient = self.patience;
+                    }
+                    self.wait(wait)
+                }
                 None => {
                     self.health = Health::Owed { left_us: 0 };
                     self.finish(Err(match wait.next {
@@ -320,15 +349,26 @@ impl Mailbox {
         }
     }
 
-    fn answered(&mut self, wait: Wait, woken: bool, status: FwStatus) -> Action {
+    /// After a command was sent. One look at once is what a PSP that takes its time costs at first; it is
+    /// then repeated ever more rarely.
+    fn rung(&mut self, wait: Wait) -> Action {
+        if wait.mode == Mode::Interrupt && self.patient == 0 {
+            return self.check(wait, Why::AtOnce);
+        }
+        self.patient = self.patient.saturating_sub(1);
+        self.wait(wait)
+    }
+
+    fn answered(&mut self, wait: Wait, why: Why, status: FwStatus) -> Action {
         self.health = Health::Ready;
-        if wait.mode == Mode::Interrupt {
-            if woken {
-                self.lost_in_a_row = 0;
-            } else {
+        match why {
+            Why::Interrupt => self.lost_in_a_row = 0,
+            Why::WaitOver if wait.mode == Mode::Interrupt => {
                 self.lost_in_a_row = self.lost_in_a_row.saturating_add(1);
                 self.lost_interrupts = self.lost_interrupts.saturating_add(1);
             }
+            Why::WaitOver => {}
+            Why::AtOnce => self.patience = 0,
         }
         match wait.next {
             None => self.finish(Ok(status)),
@@ -346,8 +386,8 @@ impl Mailbox {
         self.again()
     }
 
-    fn check(&mut self, wait: Wait, woken: bool) -> Action {
-        self.state = State::Checking { wait, woken };
+    fn check(&mut self, wait: Wait, why: Why) -> Action {
+        self.state = State::Checking { wait, why };
         Action::Read
     }
 
@@ -460,6 +500,15 @@ mod tests {
         }
     }
 
+    /// Sends a command that is not answered at once; the first wait.
+    fn send(mailbox: &mut Mailbox, request: Request) -> Action {
+        mailbox.start(request);
+        match mailbox.step(Event::Rung) {
+            Action::Read => mailbox.step(Event::Register(BUSY)),
+            wait => wait,
+        }
+    }
+
     #[test]
     fn the_command_word_has_the_wider_sev_command_field() {
         assert_eq!(CmdResp::command(CmdId::PekCsr, true).raw(), 0x0006_0001);
@@ -496,8 +545,9 @@ mod tests {
     #[test]
     fn a_lost_interrupt_costs_one_slice_and_is_counted() {
         let mut mailbox = Mailbox::new();
-        let got = exchange(&mut mailbox, request(Mode::Interrupt, 5000), false, |_| OK);
-        assert_eq!(got, (Ok(FwStatus::SUCCESS), 1, 1));
+        let second = |n| if n < 2 { BUSY } else { OK };
+        let got = exchange(&mut mailbox, request(Mode::Interrupt, 5000), false, second);
+        assert_eq!(got, (Ok(FwStatus::SUCCESS), 2, 1));
         assert_eq!(mailbox.lost_interrupts(), 1);
         assert_eq!(mailbox.health(), Health::Ready);
     }
@@ -517,7 +567,7 @@ mod tests {
         let got = exchange(&mut mailbox, request(Mode::Interrupt, 1001), false, |_| {
             BUSY
         });
-        assert_eq!(got, (Err(Fault::Timeout), 26, 1));
+        assert_eq!(got, (Err(Fault::Timeout), 27, 1));
         assert_eq!(mailbox.health(), Health::Owed { left_us: 0 });
     }
 
@@ -550,8 +600,7 @@ mod tests {
     fn whoever_comes_after_a_caller_that_gave_up_waits_for_its_answer() {
         let mut mailbox = Mailbox::new();
         let req = request(Mode::Interrupt, 100);
-        mailbox.start(req);
-        mailbox.step(Event::Rung);
+        send(&mut mailbox, req);
         assert_eq!(
             mailbox.step(Event::GiveUp),
             Action::Done(Err(Fault::GivenUp))
@@ -570,8 +619,7 @@ mod tests {
     fn an_answer_that_is_owed_for_too_long_is_a_dead_psp() {
         let mut mailbox = Mailbox::new();
         let req = request(Mode::Interrupt, 100);
-        mailbox.start(req);
-        mailbox.step(Event::Rung);
+        send(&mut mailbox, req);
         mailbox.step(Event::GiveUp);
         // At once, and after 40, 80 and 100 ms.
         assert_eq!(
@@ -589,8 +637,7 @@ mod tests {
         let mut mailbox = Mailbox::new();
         let req = request(Mode::Interrupt, 5000);
         let first_wait = |mailbox: &mut Mailbox| {
-            mailbox.start(req);
-            let action = mailbox.step(Event::Rung);
+            let action = send(mailbox, req);
             mailbox.step(Event::WaitOver);
             mailbox.step(Event::Register(OK));
             action
@@ -600,8 +647,34 @@ mod tests {
         }
         assert_eq!(first_wait(&mut mailbox), Action::WaitInterrupt { ms: 1 });
         // One that comes is trusted again.
-        exchange(&mut mailbox, req, true, |_| OK).0.unwrap();
+        let second = |n| if n < 2 { BUSY } else { OK };
+        exchange(&mut mailbox, req, true, second).0.unwrap();
         assert_eq!(first_wait(&mut mailbox), Action::WaitInterrupt { ms: 40 });
+    }
+
+    #[test]
+    fn looking_at_once_is_given_up_where_it_is_in_vain() {
+        let mut mailbox = Mailbox::new();
+        let req = request(Mode::Interrupt, 5000);
+        // Answered at once: one read each, and no wait.
+        for _ in 0..10 {
+            assert_eq!(exchange(&mut mailbox, req, true, |_| OK).1, 1);
+        }
+        // Answered with the interrupt: one read each, and a second one ever more rarely.
+        let looks = (0..2000)
+            .filter(|_| {
+                mailbox.start(req);
+                let looked = mailbox.step(Event::Rung) == Action::Read;
+                if looked {
+                    mailbox.step(Event::Register(BUSY));
+                }
+                mailbox.step(Event::Interrupt);
+                mailbox.step(Event::Register(OK));
+                looked
+            })
+            .count();
+        assert_eq!(looks, 10);
+        assert_eq!(mailbox.lost_interrupts(), 0);
     }
 
     #[test]

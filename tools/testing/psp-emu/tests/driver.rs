@@ -139,7 +139,7 @@ fn a_command_costs_six_accesses() {
 
 #[test]
 fn a_lost_interrupt_is_made_up_for() {
-    let (world, mut core) = milan(&["lost-irq"]);
+    let (world, mut core) = milan(&["late:5:any", "lost-irq"]);
     assert_eq!(state(&mut core), PlatformState::Uninit);
     assert_eq!(world.ledger().lost_interrupts, 1);
     assert_eq!(world.machine().now, Duration::from_millis(40));

@@ -336,7 +336,7 @@ impl Host for VirtualHost {
         if machine.unbound {
             return Err(Gone);
         }
-        let addr = u64::from(hi) << 32 | u64::from(lo);
+        let addr = (u64::from(hi) << 32) | u64::from(lo);
         machine.watch.rings(cmdresp.id(), addr, &machine.ram);
         *machine.rings.entry(cmdresp.id()).or_default() += 1;
         machine.done = false;
