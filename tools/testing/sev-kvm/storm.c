@@ -16,7 +16,7 @@
 #include <unistd.h>
 
 #define PROCESSES_MAX 64
-/* TIMEOUT: guests of processes that are gone end with them; KVM may hold on a moment for whoever still looks. */
+/* TIMEOUT: guests of processes that are gone end with them; but the device may be away, and KVM hold on a moment. */
 #define EMPTY_MS 20000
 /* The longest time between two kills, in milliseconds: a few lives of a guest under emulation. */
 #define KILL_MS 30
@@ -85,6 +85,7 @@ int storm(int argc, char **argv)
 
 	for (uint64_t i = 0; i < processes; i++)
 		pids[i] = start(i < launchers, seed + ++turns, end);
+	printf("started with seed %llu\n", (unsigned long long)seed);
 	while (!strcmp(argv[5], "kill") && now_ms() < end) {
 		uint32_t victim = chance_below(&chance, processes);
 
@@ -106,7 +107,7 @@ int storm(int argc, char **argv)
 	}
 	answers_print();
 	printf("killed %u\n", killed);
-	for (end = now_ms() + EMPTY_MS; guest_count() > 0 && now_ms() < end;)
+	for (end = now_ms() + EMPTY_MS; guest_count() && now_ms() < end;)
 		sleep_ms(100);
 	say_count("afterwards");
 	return 0;
