@@ -151,7 +151,6 @@ impl<H: Host> Driver<H> {
         } else {
             Patience::Endless
         };
-        let since = self.host.now_us();
         let completed = self.exchange.send(&mut self.host, cmd, lent, patience);
         let outcome = match &completed {
             // An answer that makes no sense is a failure of the firmware's, whatever its status.
@@ -161,7 +160,7 @@ impl<H: Host> Driver<H> {
             },
             Err(cause) => Err(*cause),
         };
-        self.note(C::ID, outcome, since);
+        self.note(C::ID, outcome);
         completed
     }
 
@@ -180,18 +179,17 @@ impl<H: Host> Driver<H> {
     ///
     /// [`CmdError::Mailbox`] if the firmware did not answer, `EINVAL` for a wrong length.
     pub fn send_raw(&mut self, id: CmdId, bytes: &mut [u8]) -> Result<FwStatus, CmdError> {
-        let since = self.host.now_us();
         let status = self
             .exchange
             .send_raw(&mut self.host, id, bytes, &mut [], Patience::Endless);
-        self.note(id, status, since);
+        self.note(id, status);
         status
     }
 
     /// Keeps the books, and what is known about the platform in step with the commands that change it.
-    fn note(&mut self, id: CmdId, outcome: Result<FwStatus, CmdError>, since_us: u64) {
+    fn note(&mut self, id: CmdId, outcome: Result<FwStatus, CmdError>) {
         let now = self.host.now_us();
-        let us = now.saturating_sub(since_us);
+        let us = now.saturating_sub(self.exchange.began_us());
         let sent = self.exchange.was_sent();
         self.host.trace(id, outcome, us);
         self.host

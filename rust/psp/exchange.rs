@@ -36,6 +36,8 @@ pub struct Exchange<M: Memory> {
     answered: bool,
     /// Whether the last exchange got as far as sending its command.
     sent: bool,
+    /// When the last exchange began.
+    began_us: u64,
     owed: Option<Owed>,
 }
 
@@ -49,6 +51,7 @@ impl<M: Memory> Exchange<M> {
             hostage: [const { None }; MAX_LENT],
             answered: false,
             sent: false,
+            began_us: 0,
             owed: None,
         }
     }
@@ -56,6 +59,11 @@ impl<M: Memory> Exchange<M> {
     /// The command whose answer is owed, if the next exchange cannot simply go ahead.
     pub fn owed(&self) -> Option<Owed> {
         self.owed
+    }
+
+    /// When the last exchange began, as [`Host::now_us`] counts.
+    pub fn began_us(&self) -> u64 {
+        self.began_us
     }
 
     /// Whether the last exchange sent its command.
@@ -105,6 +113,7 @@ impl<M: Memory> Exchange<M> {
         patience: Patience,
     ) -> Result<FwStatus, CmdError> {
         self.sent = false;
+        self.began_us = host.now_us();
         if bytes.len() != id.buffer_len() {
             return Err(Errno::EINVAL.into());
         }
@@ -118,7 +127,6 @@ impl<M: Memory> Exchange<M> {
             mode: host.mode(),
             timeout_ms: host.timeout_ms(self.answered),
         };
-        let since_us = host.now_us();
         match self.run(host, request, bytes, patience) {
             Ok(status) => {
                 self.answered = true;
@@ -129,7 +137,10 @@ impl<M: Memory> Exchange<M> {
             }
             Err(fault) => {
                 if self.sent {
-                    self.owed = Some(Owed { id, since_us });
+                    self.owed = Some(Owed {
+                        id,
+                        since_us: self.began_us,
+                    });
                     self.take_hostage(lent);
                 }
                 if fault == Fault::Timeout {
