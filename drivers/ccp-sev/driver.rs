@@ -19,7 +19,8 @@ use psp::{
     error::WithHint,
     host::{
         Host,
-        Level, //
+        Level,
+        Patience, //
     },
     platform::PlatformState,
     regs::{
@@ -68,6 +69,9 @@ kernel::pci_device_table!(
         ),
     ]
 );
+
+/// What `/proc/interrupts` says, as the C driver numbers PSPs; nobody has seen more.
+const IRQ_NAMES: [&CStr; 4] = [c"psp-1", c"psp-2", c"psp-3", c"psp-4"];
 
 /// The interrupt handler's view of a PSP.
 #[pin_data]
@@ -192,7 +196,10 @@ fn serve<'bound>(
 
     let bootloader = matches!(regs.bootloader(), Ok(Some(_)));
     ffi::add_attributes(pdev.as_ref(), capabilities.tells_security(), bootloader)?;
-    registry::add(&psp)?;
+    registry::add(&psp).inspect_err(|_| {
+        // Nobody handles them any more.
+        let _ = regs.enable_interrupts(false);
+    })?;
     Ok(Some(served))
 }
 
@@ -200,7 +207,10 @@ fn serve<'bound>(
 /// same: whoever asks `/dev/sev` learns why.
 pub(crate) fn bring_up(psp: &Psp) {
     let dev = &*psp.shared.dev;
-    let mut core = psp.lock();
+    // Early, while memory is in large pieces.
+    let Ok(mut core) = psp.ready(Patience::Endless) else {
+        return;
+    };
     let status = match core.status() {
         Ok(status) => status,
         Err(error) => {
@@ -249,7 +259,7 @@ impl<'bound> Served<'bound> {
                     irq::Registration::new(
                         vectors.index(0)?.into(),
                         irq::Flags::TRIGGER_NONE,
-                        c"psp-1",
+                        IRQ_NAMES[registry::count().min(IRQ_NAMES.len() - 1)],
                         try_pin_init!(Handler { psp }),
                     )
                 }

@@ -26,6 +26,10 @@ static int on_sleep(struct notifier_block *nb, unsigned long action, void *data)
 	case PM_SUSPEND_PREPARE:
 	case PM_HIBERNATION_PREPARE:
 		return notifier_from_errno(ccp_sev_before_sleep());
+	case PM_POST_SUSPEND:
+	case PM_POST_HIBERNATION:
+		ccp_sev_after_sleep();
+		return NOTIFY_DONE;
 	default:
 		return NOTIFY_DONE;
 	}

@@ -8,7 +8,7 @@ use kernel::{
     ffi::c_int,
     prelude::*, //
 };
-use psp::host::Patience;
+use psp::driver::NotReady;
 
 use crate::{
     ffi,
@@ -62,23 +62,24 @@ extern "C" fn ccp_sev_before_sleep() -> c_int {
     let Ok(psp) = registry::active() else {
         return 0;
     };
-    let ran = psp.with_init(Patience::Endless, |core| {
-        if core.is_dead() || !core.is_initialised() {
-            return Ok(());
-        }
-        let guests = core.status().map_err(to_error)?.guest_count;
-        if guests > 0 {
+    let rested = psp.lock().rest();
+    match rested {
+        Ok(()) => 0,
+        Err(NotReady::Failed { cause, .. }) => to_error(cause).to_errno(),
+        Err(NotReady::GuestsActive | NotReady::ReadOnly) => {
             dev_err!(
                 &*psp.shared.dev,
-                "SEV: {} guests would lose their keys: not going to sleep\n",
-                guests
+                "SEV: guests would lose their keys: not going to sleep\n"
             );
-            return Err(EBUSY);
+            EBUSY.to_errno()
         }
-        core.shutdown().map_err(to_error)
-    });
-    match ran.and_then(|ran| ran.value) {
-        Ok(()) => 0,
-        Err(error) => error.to_errno(),
+    }
+}
+
+/// The machine is awake again, or did not go to sleep after all.
+#[no_mangle]
+extern "C" fn ccp_sev_after_sleep() {
+    if let Ok(psp) = registry::active() {
+        psp.lock().wake();
     }
 }

@@ -97,8 +97,8 @@ impl Psp {
         let core = Driver::new(
             KernelHost::new(shared.clone()),
             FwBuf::new(CMD_BUF_LEN)?,
-            // Without one there is no SEV-ES, but SEV works; it is tried again before INIT.
-            new_tmr().ok(),
+            // Only the one that is used needs it.
+            None,
             nv_mem,
         );
         Arc::pin_init(
@@ -187,8 +187,13 @@ impl Psp {
         Ok(Ran { value, saved })
     }
 
-    /// The command lock, with a TMR if there is memory for one.
-    fn ready(&self, patience: Patience) -> Result<FairGuard<'_, Core>> {
+    /// The command lock, with a TMR if there is memory for one. Without it there is no SEV-ES, but SEV
+    /// works.
+    ///
+    /// # Errors
+    ///
+    /// `EINTR` when a killable caller was killed.
+    pub(crate) fn ready(&self, patience: Patience) -> Result<FairGuard<'_, Core>> {
         let lock = || match patience {
             Patience::Killable => self.lock_killable(),
             Patience::Endless => Ok(self.lock()),

@@ -16,14 +16,18 @@ use kernel::{
     },
 };
 
+use psp::host::Patience;
+
 use crate::{
     dev_sev::{
         self,
         DevSev, //
     },
-    driver,
-    ffi,
-    psp_dev::Psp, //
+    driver, ffi,
+    psp_dev::{
+        Core,
+        Psp, //
+    },
 };
 
 struct Node {
@@ -90,7 +94,10 @@ pub(crate) fn remove(psp: &Arc<Psp>) {
     }
     forget(psp);
     if was_active {
-        psp.lock().retire();
+        // What could not be written to its file before gets a last chance.
+        if psp.with_init(Patience::Endless, Core::retire).is_err() {
+            psp.lock().retire();
+        }
         // There is nobody to tell; the log does.
         let _ = promote();
     }
@@ -142,6 +149,11 @@ impl Node {
             fops,
         })
     }
+}
+
+/// How many are bound.
+pub(crate) fn count() -> usize {
+    PSPS.lock().bound.len()
 }
 
 /// The PSP in use.

@@ -40,6 +40,7 @@ void ccp_sev_unwatch_power(void);
 void ccp_sev_on_reboot(void);
 void ccp_sev_on_panic(void);
 int ccp_sev_before_sleep(void);
+void ccp_sev_after_sleep(void);
 
 /* sysfs.c and sysfs.rs */
 int ccp_sev_add_attributes(struct device *dev, bool security, bool bootloader);

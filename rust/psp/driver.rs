@@ -58,8 +58,8 @@ pub struct Driver<H: Host> {
     given: Given,
     /// INIT was done, but the flush after it is still owed.
     flush_owed: bool,
-    /// The platform is not to be initialised any more.
-    closed: bool,
+    /// Why the platform is not to be initialised now, if it is not.
+    closed: Option<Errno>,
     /// Commands that were refused since the PSP fell silent.
     refused: u32,
 }
@@ -115,7 +115,7 @@ impl<H: Host> Driver<H> {
             }),
             given: Given::No,
             flush_owed: false,
-            closed: false,
+            closed: None,
             refused: 0,
         }
     }
@@ -417,14 +417,14 @@ impl<H: Host> Driver<H> {
     /// # Errors
     ///
     /// What failed. If the flush failed, the next call tries it again. `ENODEV` after
-    /// [`retire`](Self::retire), `EAGAIN` if [`wants_nv`](Self::wants_nv).
+    /// [`retire`](Self::retire), `EBUSY` during [`rest`](Self::rest), `EAGAIN` if [`wants_nv`](Self::wants_nv).
     pub fn init(&mut self) -> Result<(), InitError> {
         let no_call = |cause| InitError {
             cause,
             fw_error: NO_FW_CALL,
         };
-        if self.closed {
-            return Err(no_call(Errno::ENODEV.into()));
+        if let Some(errno) = self.closed {
+            return Err(no_call(errno.into()));
         }
         if self.state().map_err(no_call)? == PlatformState::Uninit {
             self.init_command()?;
@@ -692,7 +692,37 @@ impl<H: Host> Driver<H> {
         if self.may_be_initialised() && self.state() != Ok(PlatformState::Uninit) {
             let _ = self.shutdown();
         }
-        self.closed = true;
+        self.closed = Some(Errno::ENODEV);
+    }
+
+    /// Brings the platform to rest before the machine sleeps, and lets nobody initialise it until
+    /// [`wake`](Self::wake): the PSP forgets what it knows.
+    ///
+    /// # Errors
+    ///
+    /// [`NotReady::GuestsActive`] if guests would lose their keys, else what failed. A PSP that does not
+    /// answer is no reason to stay awake.
+    pub fn rest(&mut self) -> Result<(), NotReady> {
+        let failed = |cause: CmdError| NotReady::Failed {
+            cause,
+            fw_error: cause.fw_error(),
+        };
+        if self.is_initialised() && !self.is_dead() {
+            if self.status().map_err(failed)?.guest_count > 0 {
+                return Err(NotReady::GuestsActive);
+            }
+            self.shutdown().map_err(failed)?;
+        }
+        self.closed = self.closed.or(Some(Errno::EBUSY));
+        Ok(())
+    }
+
+    /// Ends [`rest`](Self::rest).
+    pub fn wake(&mut self) {
+        if self.closed == Some(Errno::EBUSY) {
+            self.closed = None;
+            self.state = None;
+        }
     }
 
     /// The machine panics and may start another kernel: SHUTDOWN, if that can be done at once. Takes no
