@@ -9,7 +9,7 @@ from lab.hosts import host
 from lab.suites import Failure, contains, equal
 
 # What the tests boot; made before the first, which has no time for that.
-KERNELS = ("kunit", "debian")
+KERNELS = ("kunit", "debian", "debug")
 
 FUNCTIONS = r"""
     lines() { dmesg -c | sed -n 's/^\[[^]]*\] ccp 0000:[^ ]* //p' | grep -v '^firmware: failed to load\|without its interrupt'; }
@@ -197,3 +197,26 @@ def test_a_suspicious_state_of_the_kernel_before_is_cleaned_up(context):
                   "--share", sev_ioctl(context), "--trace", trace, "--fault", "status:0x13:SHUTDOWN:1")
     equal(output.splitlines(), ["status ro OK error=0", "SEV: left initialised by a kernel before this one, shutting it down",
                                 "pdh_gen rw OK error=0"], "what is said")
+
+
+def test_the_debug_kernel_has_nothing_to_say_about_any_of_it(context):
+    """KASAN, lockdep and kmemleak over the file of the data, reports, traces, a killed caller, a reset and updates."""
+    share = sev_ioctl(context)
+    context.output(programs.make_firmware(context.root), "milan", "1.56.1", share / "new", binds=[(share, share, False)])
+    output = host(context, FUNCTIONS + """
+        [ -e /sys/kernel/tracing/trace ] || mount -t tracefs tracefs /sys/kernel/tracing
+        echo 1 >/sys/kernel/tracing/events/ccp_sev/enable
+        call pek_gen; cat /sys/kernel/debug/ccp/*/report >/dev/null
+        mkdir -p /lib/firmware/amd; cp /mnt/share/new /lib/firmware/amd/sev.fw; echo 1 >$device/sev_update_firmware && echo updated
+        /mnt/share/sev-ioctl get_id2 >/dev/null & sleep 1; kill -9 $!; wait $!; call platform_status
+        echo 1 >/sys/module/ccp/parameters/psp_cmd_timeout; call platform_status
+        call pdh_gen; echo 1 >$device/sev_reset && echo reset; cat /sys/kernel/debug/ccp/*/report | grep -c ^PDH_GEN
+        set -- $(ls /sys/bus/pci/drivers/ccp | grep ^0000)
+        for psp in $1 $2; do echo $psp >/sys/bus/pci/drivers/ccp/unbind; echo $psp >/sys/bus/pci/drivers/ccp/bind; done
+        call pek_csr; rmmod kvm-amd; rmmod ccp
+        echo scan >/sys/kernel/debug/kmemleak; sleep 6; echo scan >/sys/kernel/debug/kmemleak; cat /sys/kernel/debug/kmemleak
+        [ -e /proc/lockdep ] && echo checked""", "--share", share, "--psps", 2, "--mem", 2048, "--module-param",
+                  "ccp.init_ex_path=/var/lib/sev-nv/nv", "--fault", "late:4000:GET_ID:1", "--fault", "forgotten:PDH_GEN:1", kernel="debug")
+    # What the reset gives up is the firmware's for ever: the command's page, which kmemleak does not watch.
+    equal(output.splitlines(), ["pek_gen rw OK error=0", "updated", "status ro OK error=0", "status ro OK error=0",
+                                "pdh_gen rw ETIMEDOUT error=0", "reset", "3", "pek_csr rw OK error=0", "checked"], "answers")
