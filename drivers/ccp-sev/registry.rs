@@ -30,18 +30,15 @@ use crate::{
     },
 };
 
-struct Node {
-    _registration: Pin<KBox<MiscDeviceRegistration<DevSev>>>,
-    /// Address of its `file_operations`, only compared.
-    fops: usize,
-}
-
 /// The PSPs of this machine.
 pub(crate) struct Psps {
     /// Lowest address first.
     bound: KVec<Arc<Psp>>,
     active: Option<Arc<Psp>>,
-    node: Option<Node>,
+    node: Option<Pin<KBox<MiscDeviceRegistration<DevSev>>>>,
+    /// Address of the node's `file_operations`, only compared; files outlive the node, and every node
+    /// has the same.
+    fops: usize,
 }
 
 global_lock! {
@@ -52,6 +49,7 @@ global_lock! {
         bound: KVec::new(),
         active: None,
         node: None,
+        fops: 0,
     };
 }
 
@@ -128,27 +126,19 @@ fn promote() -> Result {
     };
     driver::bring_up(&first);
     PSPS.lock().active = Some(first.clone());
-    let node = Node::new().inspect_err(|error| {
+    let node = KBox::pin_init(
+        MiscDeviceRegistration::register(dev_sev::OPTIONS),
+        GFP_KERNEL,
+    )
+    .inspect_err(|error| {
         dev_err!(&*first.shared.dev, "psp: no /dev/sev: {:?}\n", error);
         forget(&first);
     })?;
-    PSPS.lock().node = Some(node);
+    let mut psps = PSPS.lock();
+    // SAFETY: The registration is alive, and only an address is read.
+    psps.fops = unsafe { (*node.as_raw()).fops }.addr();
+    psps.node = Some(node);
     Ok(())
-}
-
-impl Node {
-    fn new() -> Result<Self> {
-        let registration = KBox::pin_init(
-            MiscDeviceRegistration::register(dev_sev::OPTIONS),
-            GFP_KERNEL,
-        )?;
-        // SAFETY: The registration is alive, and only an address is read.
-        let fops = unsafe { (*registration.as_raw()).fops }.addr();
-        Ok(Node {
-            _registration: registration,
-            fops,
-        })
-    }
 }
 
 /// How many are bound.
@@ -190,5 +180,5 @@ pub(crate) fn of_device(device: *const bindings::device) -> Result<Arc<Psp>> {
 
 /// Whether a file with these `file_operations` is a `/dev/sev`.
 pub(crate) fn is_dev_sev(fops: usize) -> bool {
-    matches!(&PSPS.lock().node, Some(node) if node.fops == fops)
+    PSPS.lock().fops == fops
 }

@@ -23,10 +23,10 @@ SOAK_SECONDS = storms.number("SEV_SOAK_SECONDS", 10)
 NOISE = 512
 
 # Answers of /dev/sev while the device comes and goes; and of KVM, whose guests are lost when it goes: what it asks for them
-# afterwards the firmware refuses; while there is no PSP, /dev/sev is a file like any other, and no ASID can be recycled.
+# afterwards the firmware refuses; while there is no PSP, no ASID can be recycled.
 CALLERS = {"open": {"ENOENT", "ENODEV"},
            **dict.fromkeys(("platform_status", "get_id2", "pdh_cert_export", "pek_csr"), {"ENODEV"})}
-KVMS = {"ENODEV", "EIO", "EBADF"}
+KVMS = {"ENODEV", "EIO"}
 
 # `while_busy COMMAND` runs a storm and rebinds the device as long as it lasts.
 REBIND = """
