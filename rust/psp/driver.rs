@@ -56,6 +56,8 @@ pub struct Driver<H: Host> {
     nv: Option<Nv<H::Memory>>,
     /// Whether the firmware has TMR and non-volatile data.
     given: Given,
+    /// The last INIT was without a TMR: one that has come since is not the firmware's.
+    without_tmr: bool,
     /// INIT was done, but the flush after it is still owed.
     flush_owed: bool,
     /// Why the platform is not to be initialised now, if it is not.
@@ -114,6 +116,7 @@ impl<H: Host> Driver<H> {
                 rejected: false,
             }),
             given: Given::No,
+            without_tmr: true,
             flush_owed: false,
             closed: None,
             refused: 0,
@@ -311,7 +314,9 @@ impl<H: Host> Driver<H> {
                     nv.changed = true;
                 }
             }
-            (_, Given::No | Given::Yes) => {}
+            // Somebody else initialised it, who may not have come to the flush.
+            (_, Given::No) => self.flush_owed |= !self.is_initialised(),
+            (_, Given::Yes) => {}
         }
         self.state = Some(status.state);
         self.host
@@ -501,6 +506,7 @@ impl<H: Host> Driver<H> {
     }
 
     fn try_init(&mut self) -> Result<(), CmdError> {
+        self.without_tmr = self.tmr.is_none();
         // TMR and non-volatile data are not lent but the platform's, for as long as it is initialised.
         let tmr = self.tmr.as_ref().map(Memory::pa);
         match &self.nv {
@@ -544,18 +550,23 @@ impl<H: Host> Driver<H> {
         may_init: bool,
         body: impl FnOnce(&mut Self) -> R,
     ) -> Result<R, NotReady> {
-        let state = self.state().map_err(|cause| NotReady::Failed {
+        let failed = |cause: CmdError| NotReady::Failed {
             cause,
             // The state is only asked for when an INIT may be needed.
             fw_error: cause.fw_error().or(Some(NO_FW_CALL)),
-        })?;
-        match prepare(C::STATES, state) {
+        };
+        let mut plan = prepare(C::STATES, self.state().map_err(failed)?);
+        if matches!(plan, Prepare::Shutdown | Prepare::Refuse) {
+            // Guests may have come or gone since anybody looked.
+            plan = prepare(C::STATES, self.status().map_err(failed)?.state);
+        }
+        match plan {
             Prepare::Nothing => Ok(body(self)),
             Prepare::InitThenShutdown if !may_init => Err(NotReady::ReadOnly),
             Prepare::InitThenShutdown => {
                 if let Err(InitError { cause, fw_error }) = self.init() {
                     // INIT may be done, and the flush after it failed.
-                    if self.is_initialised() {
+                    if self.given == Given::Yes {
                         let _ = self.shutdown();
                     }
                     return Err(NotReady::Failed {
@@ -589,11 +600,12 @@ impl<H: Host> Driver<H> {
             fw_error: cause.fw_error(),
         };
         // Guests may have come since anybody looked, so ask.
-        if self.status().map_err(failed)?.state == PlatformState::Working {
-            return Err(NotReady::GuestsActive);
+        match self.status().map_err(failed)?.state {
+            PlatformState::Working => return Err(NotReady::GuestsActive),
+            PlatformState::Init => self.shutdown().map_err(failed)?,
+            PlatformState::Uninit => {}
         }
-        self.prepared::<PlatformReset, _>(false, |driver| driver.call(PlatformReset))?
-            .map_err(failed)?;
+        self.call(PlatformReset).map_err(failed)?;
         // In UNINIT the firmware does not know where its data are, so they are erased for it.
         if let Some(nv) = &mut self.nv {
             nv.mem.fill(nv::ERASED);
@@ -746,7 +758,8 @@ impl<H: Host> Drop for Driver<H> {
             return;
         }
         let nv = self.nv.as_mut().map(|nv| &mut nv.mem);
-        for mem in self.tmr.iter_mut().chain(nv) {
+        let tmr = self.tmr.as_mut().filter(|_| !self.without_tmr);
+        for mem in tmr.into_iter().chain(nv) {
             // LEAK: the firmware still uses it.
             mem.leak();
             let bytes = mem.len();
