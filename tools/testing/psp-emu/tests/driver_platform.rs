@@ -5,7 +5,7 @@ mod virtual_host;
 
 use psp::{
     cmd::{
-        platform::{DfFlush, PdhGen, PekCsr, Shutdown, NV_LEN},
+        platform::{DfFlush, PdhGen, PekCsr, PlatformReset, Shutdown, NV_LEN},
         CmdId, Command,
     },
     driver::{InitError, NotReady},
@@ -104,6 +104,17 @@ fn without_memory_for_a_tmr_there_is_sev_without_es() {
     core.init().unwrap();
     assert!(core.status().unwrap().es);
     core.shutdown().unwrap();
+}
+
+#[test]
+fn a_tmr_that_came_after_init_is_not_the_firmwares() {
+    let world = World::new(&MILAN, &["status:0x14:SHUTDOWN"]);
+    let mut core = world.driver(false, false);
+    core.init().unwrap();
+    core.give_tmr(world.alloc(1 << 20).unwrap());
+    core.retire();
+    drop(core);
+    assert_eq!(world.pages(), (0, 0));
 }
 
 #[test]
@@ -206,6 +217,29 @@ fn a_platform_is_left_as_it_was_found() {
     assert_eq!(prepared(&mut core, true), Ok(Ok(())));
     assert_eq!(world.state(), INIT);
     core.shutdown().unwrap();
+}
+
+#[test]
+fn a_flush_that_finds_another_state_does_not_leave_the_platform_initialised() {
+    let (world, mut core) = milan(&["status:0x1:DF_FLUSH"]);
+    assert!(matches!(
+        prepared(&mut core, true),
+        Err(NotReady::Failed { .. })
+    ));
+    assert_eq!(world.state(), UNINIT);
+}
+
+#[test]
+fn whether_guests_exist_is_asked_before_they_would_be_lost() {
+    let (_world, mut core) = milan(&[]);
+    let reset = |core: &mut Core| core.prepared::<PlatformReset, _>(false, |_| ());
+    core.init().unwrap();
+    let guest = kvm::launch(&mut core);
+    assert_eq!(reset(&mut core), Err(NotReady::GuestsActive));
+    // The firmware says that there is one, and then there is none.
+    core.status().unwrap();
+    kvm::decommission(&mut core, guest);
+    assert_eq!(reset(&mut core), Ok(()));
 }
 
 #[test]
@@ -391,8 +425,15 @@ fn guests_are_kvms_business_and_come_and_go() {
 fn a_platform_that_another_kernel_left_initialised_is_found_so() {
     let (world, mut core) = milan(&[]);
     core.init().unwrap();
+    world.commands();
     let mut next = world.driver(true, false);
     assert_eq!(next.status().unwrap().state, PlatformState::Init);
+    next.init().unwrap();
+    assert_eq!(
+        world.commands(),
+        [0x004, 0x00a],
+        "whether it flushed, nobody knows"
+    );
     next.shutdown().unwrap();
     assert_eq!(world.state(), UNINIT);
     // Nobody frees what was that kernel's.

@@ -149,6 +149,12 @@ impl Machine {
         CmdResp::from_raw(self.read(self.map.cmdresp))
     }
 
+    /// Whether nobody answers at the registers' addresses.
+    pub fn is_gone(&mut self) -> bool {
+        // No bits but one are ever set in this one.
+        self.unbound || self.read(self.map.intsts) == u32::MAX
+    }
+
     /// Whether the firmware would answer a command now.
     fn is_idle(&mut self) -> bool {
         let cmdresp = self.peek_cmdresp();
@@ -175,6 +181,14 @@ impl Machine {
         let status: [u8; 12] = self.ram.peek(ram::ORACLE);
         let guests = [status[8], status[9], status[10], status[11]];
         Some((status[2], u32::from_le_bytes(guests)))
+    }
+
+    /// Switches the machine off and on. There must be no driver.
+    pub fn power_cycle(&mut self) {
+        self.device.reset();
+        self.watch.forget();
+        self.ram.forget();
+        self.unbound = false;
     }
 
     /// Lets time pass; the driver is not waiting.
@@ -208,6 +222,7 @@ impl Machine {
                 return Wake::Interrupt;
             }
             if kill_at.is_some_and(|kill_at| kill_at <= self.now) {
+                self.watch.abandon();
                 return Wake::Killed;
             }
             let next = kill_at.map_or(until, |kill_at| until.min(kill_at));

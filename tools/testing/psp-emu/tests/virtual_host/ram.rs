@@ -29,6 +29,8 @@ pub enum Owner {
 pub struct Ram {
     bytes: VecMemory,
     owners: Vec<Owner>,
+    /// Pages that are not zero any more.
+    dirty: Vec<bool>,
     c_bit: u64,
 }
 
@@ -42,6 +44,7 @@ impl Ram {
         let mut ram = Self {
             bytes: VecMemory::new(0, len),
             owners: vec![Owner::Free; len / PAGE],
+            dirty: vec![false; len / PAGE],
             c_bit: 1 << c_bit,
         };
         for other in [ORACLE..ORACLE + 1, KVM] {
@@ -81,7 +84,24 @@ impl Ram {
 
     /// As a CPU writes.
     pub fn poke(&mut self, addr: u64, bytes: &[u8]) {
+        self.soil(addr, bytes.len());
         self.bytes.write(addr, bytes).expect("RAM");
+    }
+
+    fn soil(&mut self, addr: u64, len: usize) {
+        let range = addr..addr.saturating_add(len as u64);
+        if let Some(pages) = self.dirty.get_mut(pages(&range)) {
+            pages.fill(true);
+        }
+    }
+
+    /// After a power cycle nobody knows what the firmware had.
+    pub(super) fn forget(&mut self) {
+        for owner in &mut self.owners {
+            if *owner == Owner::Leaked {
+                *owner = Owner::Free;
+            }
+        }
     }
 
     fn allocate(&mut self, len: usize) -> Option<u64> {
@@ -96,7 +116,12 @@ impl Ram {
         let addr = (starts.find(free)? * PAGE) as u64;
         let range = addr..addr + len as u64;
         self.give(&range, Owner::Driver);
-        self.fill(&range, 0);
+        for page in pages(&range) {
+            if std::mem::take(&mut self.dirty[page]) {
+                let start = (page * PAGE) as u64;
+                self.bytes.write(start, &[0; PAGE]).expect("RAM");
+            }
+        }
         Some(addr)
     }
 
@@ -129,6 +154,7 @@ impl GuestMemory for Ram {
 
     fn write(&mut self, addr: u64, data: &[u8]) -> Result<(), DmaError> {
         self.check_dma("writes", addr, data.len());
+        self.soil(addr, data.len());
         self.bytes.write(addr, data)
     }
 

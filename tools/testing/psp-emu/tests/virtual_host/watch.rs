@@ -20,6 +20,8 @@ pub struct Unanswered {
     status: Option<Status>,
     /// Its caller has gone.
     pub abandoned: bool,
+    /// It is not the driver's own: nobody but its caller reads its buffer.
+    foreign: bool,
 }
 
 /// What the firmware may use.
@@ -28,10 +30,10 @@ pub struct Watch {
     unanswered: Option<Unanswered>,
     /// TMR and persistent data.
     kept: Vec<Range<u64>>,
-    /// The driver does not look at the answer of a PLATFORM_STATUS that somebody else made.
+    /// Commands are somebody else's, who passes them on to the driver as bytes.
     pub foreign: bool,
-    /// The firmware has said that it keeps nothing, but not to the driver.
-    told_others: bool,
+    /// The driver has reason to think that what is unanswered does not run any more.
+    pub forgiven: bool,
     /// INIT was done, and not the flush that must follow.
     pub flush_due: bool,
     /// Answers that came after their caller had gone.
@@ -73,6 +75,11 @@ impl Watch {
         }
     }
 
+    /// The driver has gone: what it has given up is nobody's any more.
+    pub fn disown(&mut self) {
+        self.kept.clear();
+    }
+
     /// The machine was switched off and on: whatever the firmware had, it has no more, and driver too.
     pub fn forget(&mut self) {
         *self = Self::default();
@@ -85,10 +92,9 @@ impl Watch {
     /// When another one runs, unless the driver has given up all of its memory; when a buffer is not the driver's.
     pub(super) fn rings(&mut self, id: u16, addr: u64, ram: &Ram) {
         if let Some(before) = &self.unanswered {
-            let given_up = before
-                .lent
-                .iter()
-                .all(|range| ram.all(range, Owner::Leaked));
+            let mut lent = before.lent.iter();
+            let leaked = lent.all(|range| ram.all(range, Owner::Leaked));
+            let given_up = leaked && (self.forgiven || !before.lent.is_empty());
             assert!(given_up, "{id:#x} rung while {:#x} runs", before.id);
         }
         let addr = ram.plain(addr);
@@ -112,7 +118,6 @@ impl Watch {
             for kept in &self.kept[before..] {
                 assert!(ram.all(kept, Owner::Driver), "{id:#x} is given {kept:x?}");
             }
-            self.told_others = false;
         }
         lent.retain(|range| !range.is_empty());
         for range in &lent {
@@ -126,6 +131,7 @@ impl Watch {
             lent,
             status: None,
             abandoned: false,
+            foreign: self.foreign,
         });
     }
 
@@ -153,23 +159,25 @@ impl Watch {
             return;
         };
         self.late_answers += u32::from(answered.abandoned);
+        self.forgiven = false;
         let lies = cmdresp.status().map(|status| status.code()) != Some(0);
         if answered.status != Some(Status::SUCCESS) || lies {
             return;
         }
-        let uninit = |range: &Range<u64>| ram.peek::<1>(range.start + 2)[0] == 0;
+        let state = |buffer: &Range<u64>| ram.peek::<1>(buffer.start + 2)[0];
+        let uninit = || answered.lent.first().map(state) == Some(0);
         match answered.id {
-            0x002 | 0x003 => self.kept.clear(),
-            0x004 if answered.lent.first().is_some_and(uninit) => {
-                // An answer that came too late, or that is not the driver's, tells it nothing.
-                if self.foreign || answered.abandoned {
-                    self.told_others = true;
-                } else {
-                    self.kept.clear();
-                }
-            }
+            // An answer that came too late, or that is not the driver's, tells it nothing.
+            0x002 | 0x003 if !answered.abandoned => self.kept.clear(),
+            0x004 if !answered.foreign && !answered.abandoned && uninit() => self.kept.clear(),
             _ => {}
         }
+    }
+
+    /// Where the firmware keeps its persistent data, as far as the driver may know.
+    pub fn persistent_data(&self) -> Option<Range<u64>> {
+        let len = |range: &&Range<u64>| range.end - range.start == 32 << 10;
+        self.kept.iter().find(len).cloned()
     }
 
     fn lends(&self, range: &Range<u64>) -> bool {
