@@ -142,7 +142,7 @@ fn a_lost_interrupt_is_made_up_for() {
     let (world, mut core) = milan(&["late:5:any", "lost-irq"]);
     assert_eq!(state(&mut core), PlatformState::Uninit);
     assert_eq!(world.ledger().lost_interrupts, 1);
-    assert_eq!(world.machine().now, Duration::from_millis(40));
+    assert_eq!(world.machine().now, Duration::from_millis(30));
 }
 
 #[test]
