@@ -51,10 +51,10 @@ fn killed_after(world: &Rc<World>, time: Duration) {
 }
 
 #[test]
-fn a_lost_interrupt_costs_40_ms_and_after_three_of_them_one() {
+fn a_lost_interrupt_costs_30_ms_and_after_three_of_them_one() {
     // Not at once: then nobody waits for an interrupt.
     let (world, mut core) = milan(&["late:1", "lost-irq:any:5"]);
-    for cost in [40, 40, 40, 1, 1, 1] {
+    for cost in [30, 30, 30, 1, 1, 1] {
         let before = world.machine().now;
         core.status().unwrap();
         assert_eq!(world.machine().now - before, ms(cost));
@@ -63,7 +63,7 @@ fn a_lost_interrupt_costs_40_ms_and_after_three_of_them_one() {
     world.fault("lost-irq:any:1");
     let before = world.machine().now;
     core.status().unwrap();
-    assert_eq!(world.machine().now - before, ms(40));
+    assert_eq!(world.machine().now - before, ms(30));
     assert_eq!(world.ledger().lost_interrupts, 6);
     let lines: Vec<_> = [1, 2, 4]
         .map(|n| format!("SEV: PLATFORM_STATUS completed without its interrupt ({n} so far)"))
@@ -219,7 +219,9 @@ fn an_answer_that_is_owed_by_a_killed_caller_has_no_more_time_than_any() {
     assert_eq!(core.status(), Err(fault(Fault::GivenUp)));
     world.machine().kill_at = None;
     assert_eq!(core.call(PdhGen), Err(fault(Fault::Dead)));
-    assert_eq!(world.machine().now, TIMEOUT);
+    // Slices do not end when a caller is killed, but the PSP gets no more than one of them extra.
+    let waited = world.machine().now;
+    assert!(waited >= TIMEOUT && waited <= TIMEOUT + ms(30), "{waited:?}");
     assert!(core.is_dead());
 }
 
