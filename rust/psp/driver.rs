@@ -719,7 +719,7 @@ impl<H: Host> Driver<H> {
             cause,
             fw_error: cause.fw_error(),
         };
-        if self.is_initialised() && !self.is_dead() {
+        if self.may_be_initialised() && !self.is_dead() {
             if self.status().map_err(failed)?.guest_count > 0 {
                 return Err(NotReady::GuestsActive);
             }

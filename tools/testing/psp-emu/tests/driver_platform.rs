@@ -5,7 +5,7 @@ mod virtual_host;
 
 use psp::{
     cmd::{
-        platform::{DfFlush, PdhGen, PekCsr, PlatformReset, Shutdown, NV_LEN},
+        platform::{DfFlush, PdhGen, PekCsr, PekGen, PlatformReset, Shutdown, NV_LEN},
         CmdId, Command,
     },
     driver::{InitError, NotReady},
@@ -389,6 +389,23 @@ fn a_panic_shuts_down_unless_somebody_is_waited_for() {
     core.panic();
     assert_eq!(world.commands(), NONE);
     std::mem::forget(core);
+}
+
+#[test]
+fn guests_keep_the_machine_awake_whatever_else_was_refused() {
+    let (world, mut core) = milan(&[]);
+    core.init().unwrap();
+    let guest = kvm::launch(&mut core);
+    // Not while guests exist, which leaves the platform's state to be asked for.
+    core.call(PekGen).unwrap_err();
+    assert_eq!(core.rest(), Err(NotReady::GuestsActive));
+    kvm::decommission(&mut core, guest);
+    core.rest().unwrap();
+    assert_eq!(world.state(), UNINIT);
+    assert_eq!(core.init().unwrap_err().cause, Errno::EBUSY.into());
+    core.wake();
+    core.init().unwrap();
+    core.shutdown().unwrap();
 }
 
 #[test]
