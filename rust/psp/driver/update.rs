@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Newer firmware.
+
+use super::{Driver, NotReady};
+use crate::cmd::platform::{DownloadFirmware, FwVersion};
+use crate::error::{CmdError, Errno};
+use crate::host::{Host, Memory};
+use crate::image::downloads;
+use crate::platform::PlatformState;
+
+impl<H: Host> Driver<H> {
+    /// Has the firmware run the image of `size` bytes in `image`. A platform that is initialised and has
+    /// no guests is shut down for it and initialised again.
+    ///
+    /// # Errors
+    ///
+    /// [`NotReady::GuestsActive`] while there are any; `EOPNOTSUPP` if the firmware cannot be updated;
+    /// else what failed. A failure to initialise it again is only logged: the update is done.
+    pub fn update(
+        &mut self,
+        image: &mut Option<H::Memory>,
+        size: usize,
+    ) -> Result<FwVersion, NotReady> {
+        let failed = |cause: CmdError| NotReady::Failed {
+            cause,
+            fw_error: cause.fw_error(),
+        };
+        let before = self.status().map_err(failed)?;
+        if before.state == PlatformState::Working || before.guest_count > 0 {
+            return Err(NotReady::GuestsActive);
+        }
+        let times = downloads(before.version);
+        if times == 0 {
+            return Err(failed(Errno::EOPNOTSUPP.into()));
+        }
+        if before.state == PlatformState::Init {
+            self.shutdown().map_err(failed)?;
+        }
+        let outcome = (0..times).try_for_each(|_| self.download(image, size));
+        // Also after a failure: whoever needs the platform needs it with the old firmware, too.
+        let after = outcome.and_then(|()| self.status());
+        if before.state == PlatformState::Init {
+            // A failure has been logged.
+            let _ = self.init();
+        }
+        let after = after.map_err(failed)?.version;
+        self.host
+            .ledger(|ledger| ledger.version_before = Some(before.version));
+        Ok(after)
+    }
+
+    fn download(&mut self, image: &mut Option<H::Memory>, size: usize) -> Result<(), CmdError> {
+        // Gone if an earlier download was not answered.
+        let buf = image.as_ref().ok_or(Errno::EBUSY)?;
+        let cmd = DownloadFirmware {
+            paddr: buf.psp_addr().into(),
+            // CAST: contiguous memory is below 4 GiB.
+            len: (size as u32).into(),
+        };
+        self.send(cmd, core::slice::from_mut(image))?.reply()?;
+        Ok(())
+    }
+}
