@@ -221,7 +221,10 @@ fn an_answer_that_is_owed_by_a_killed_caller_has_no_more_time_than_any() {
     assert_eq!(core.call(PdhGen), Err(fault(Fault::Dead)));
     // Slices do not end when a caller is killed, but the PSP gets no more than one of them extra.
     let waited = world.machine().now;
-    assert!(waited >= TIMEOUT && waited <= TIMEOUT + ms(30), "{waited:?}");
+    assert!(
+        waited >= TIMEOUT && waited <= TIMEOUT + ms(30),
+        "{waited:?}"
+    );
     assert!(core.is_dead());
 }
 
