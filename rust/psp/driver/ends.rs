@@ -23,12 +23,14 @@ impl<H: Host> Driver<H> {
             answered => return answered,
         }
         let bytes = self.exchange.give_up(cmd_buf);
-        self.host.log(
-            Level::Warning,
-            format_args!(
-                "SEV: reset: leaking {bytes} bytes that an unanswered command may still write to"
-            ),
-        );
+        if bytes > 0 {
+            self.host.log(
+                Level::Warning,
+                format_args!(
+                    "SEV: reset: leaking {bytes} bytes that an unanswered command may still write to"
+                ),
+            );
+        }
         self.state = None;
         let status = self.status();
         match status {
