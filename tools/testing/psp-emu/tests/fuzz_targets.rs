@@ -21,6 +21,11 @@ proptest! {
     }
 
     #[test]
+    fn driver_finds_nothing(input in vec(any::<u8>(), 0..600)) {
+        fuzz::driver::run(&input);
+    }
+
+    #[test]
     fn certificates_find_nothing(input in vec(any::<u8>(), 0..24)) {
         fuzz::certificates::run(&input);
     }

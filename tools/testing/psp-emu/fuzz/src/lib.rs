@@ -8,6 +8,11 @@
 pub mod certificates;
 pub mod commands;
 pub mod device;
+pub mod driver;
 pub mod fields;
 pub mod machine;
+#[path = "../../tests/model/mod.rs"]
+pub mod model;
 pub mod ram;
+#[path = "../../tests/virtual_host/mod.rs"]
+pub mod virtual_host;

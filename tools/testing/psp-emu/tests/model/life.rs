@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Drivers come and go, and how it must end.
 
+use super::super::virtual_host::{ram::Owner, Core};
 use super::Session;
-use crate::virtual_host::{ram::Owner, Core};
 use psp::{
     cmd::{
         platform::{PdhGen, TMR_LEN},

@@ -9,7 +9,7 @@ mod platform;
 mod single;
 pub mod step;
 
-use crate::virtual_host::{chip::persistent_data, Core, World, TIMEOUTS_MS};
+use super::virtual_host::{chip::persistent_data, Core, World, TIMEOUTS_MS};
 use coverage::Coverage;
 use psp::mailbox::{CmdResp, Mode};
 use psp_emu::{

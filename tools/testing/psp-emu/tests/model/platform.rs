@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Calls that bring the platform into a state, and what must be so after them.
 
+use super::super::virtual_host::Core;
 use super::{single::sent, step::Image, Before, Session, MODELS};
-use crate::virtual_host::Core;
 use psp::{
     cmd::{
         platform::{Nop, PdhGen, PekCsr, PekGen, PlatformReset, NV_LEN},

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Calls that send one command at most, and what their outcome may be.
 
+use super::super::virtual_host::{ram::KVM, Core};
 use super::Session;
-use crate::virtual_host::{ram::KVM, Core};
 use psp::{
     cmd::{
         platform::{GetId, PdhCertExport, PekCsr},
@@ -66,6 +66,9 @@ impl Session<'_> {
         drop(machine);
         if let Err(error) = &result {
             check_errno(*error);
+            if *error == CmdError::Firmware(FwStatus::INVALID_PLATFORM_STATE) {
+                assert!(!self.core().is_initialised(), "what was known is wrong");
+            }
         }
         result
     }

@@ -43,6 +43,9 @@ pub type Core = Driver<VirtualHost>;
 /// Milliseconds until a command counts as not answered: before the first answer, and later.
 pub const TIMEOUTS_MS: [u32; 2] = [5000, 100_000];
 
+/// More looks at CMDRESP than any timeout needs.
+const ENDLESS: u32 = 100_000;
+
 /// Everything but the driver.
 pub struct Machine {
     pub device: Device,
@@ -57,6 +60,8 @@ pub struct Machine {
     pub unbound: bool,
     /// The test asks the firmware, not the driver.
     asking: bool,
+    /// How often the driver has waited for the answer to one command.
+    waits: u32,
     /// An interrupt told of a completion that nobody has waited for yet.
     done: bool,
     writebacks: Arc<AtomicU64>,
@@ -100,6 +105,7 @@ impl Machine {
             kill_at: None,
             unbound: false,
             asking: false,
+            waits: 0,
             done: false,
             writebacks,
             log: Vec::new(),
@@ -222,6 +228,8 @@ impl Machine {
 
     /// Waits as `wait_for_completion_killable_timeout()` does.
     fn wait(&mut self, time: Duration, patience: Patience, interrupts: bool) -> Wake {
+        self.waits += 1;
+        assert!(self.waits < ENDLESS, "a wait that does not end");
         let until = self.now + time;
         let kill_at = self.kill_at.filter(|_| patience == Patience::Killable);
         loop {
@@ -229,7 +237,7 @@ impl Machine {
                 return Wake::Interrupt;
             }
             if kill_at.is_some_and(|kill_at| kill_at <= self.now) {
-                self.watch.abandon();
+                self.watch.leave();
                 return Wake::Killed;
             }
             let next = kill_at.map_or(until, |kill_at| until.min(kill_at));
@@ -266,6 +274,7 @@ impl World {
         Self::with_ram(model, Faults::from(faults), 8 << 20)
     }
 
+    /// The same with other faults, and with so many bytes of RAM.
     pub fn with_ram(model: &'static Model, faults: Faults, ram_len: usize) -> Rc<Self> {
         Rc::new(Self {
             machine: RefCell::new(Machine::new(model, faults, ram_len)),
@@ -362,7 +371,7 @@ impl Host for VirtualHost {
         machine.watch.rings(cmdresp.id(), addr, &machine.ram);
         machine.ring_count += 1;
         *machine.rings.entry(cmdresp.id()).or_default() += 1;
-        machine.done = false;
+        (machine.done, machine.waits) = (false, 0);
         machine.write(machine.map.cmdbuf_lo, lo);
         machine.write(machine.map.cmdbuf_hi, hi);
         machine.write(machine.map.cmdresp, cmdresp.raw());

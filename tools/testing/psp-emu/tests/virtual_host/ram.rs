@@ -244,6 +244,9 @@ impl Memory for Buf {
     }
 
     fn leak(&mut self) {
+        if std::thread::panicking() {
+            return;
+        }
         let mut machine = self.world.machine();
         machine.watch.check_leak(&self.range);
         machine.ram.give(&self.range, Owner::Leaked);

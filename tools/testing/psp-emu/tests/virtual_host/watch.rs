@@ -75,12 +75,26 @@ impl Watch {
         }
     }
 
+    /// The caller of the command that is unanswered is killed, or whoever waits for it.
+    ///
+    /// # Panics
+    ///
+    /// When the command does more than ask: somebody has to see whether it was done.
+    pub(super) fn leave(&mut self) {
+        if let Some(unanswered) = &self.unanswered {
+            let asks = matches!(unanswered.id, 0x004 | 0x006 | 0x008 | 0x00c);
+            let id = unanswered.id;
+            assert!(asks || unanswered.abandoned, "{id:#x} left by its caller");
+        }
+        self.abandon();
+    }
+
     /// The driver has gone: what it has given up is nobody's any more.
     pub fn disown(&mut self) {
         self.kept.clear();
     }
 
-    /// The machine was switched off and on: whatever the firmware had, it has no more, and driver too.
+    /// The machine was switched off and on: nobody has anything any more.
     pub fn forget(&mut self) {
         *self = Self::default();
     }
