@@ -78,7 +78,7 @@ impl CmdError {
         match self {
             CmdError::Firmware(status) => status.hint(),
             CmdError::Mailbox(Fault::Timeout | Fault::Dead) => Some(
-                "it is used again as soon as it answers; else unbind and bind its driver, or power-cycle",
+                "it is used again as soon as it answers; else write 1 to sev_reset of its device, or power-cycle",
             ),
             CmdError::Malformed(_) => Some("the firmware is broken or hostile: update it"),
             CmdError::Mailbox(Fault::Gone | Fault::GivenUp) | CmdError::Prepare(_) => None,

@@ -5,7 +5,7 @@
 use super::{Driver, Given, InitError, NotReady};
 use crate::cmd::platform::{DfFlush, Init, InitEx, PlatformReset, Shutdown};
 use crate::cmd::{CmdId, Command};
-use crate::error::{CmdError, Errno};
+use crate::error::{CmdError, Errno, WithHint};
 use crate::host::{Host, Level, Memory};
 use crate::nv;
 use crate::platform::{prepare, PlatformState, Prepare};
@@ -126,7 +126,7 @@ impl<H: Host> Driver<H> {
         if let Err(cause) = self.call(Shutdown) {
             self.host.log(
                 Level::Error,
-                format_args!("SEV: failed to SHUTDOWN {cause}"),
+                format_args!("SEV: failed to SHUTDOWN {}", WithHint(cause)),
             );
             return Err(cause);
         }

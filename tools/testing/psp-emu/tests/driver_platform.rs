@@ -273,7 +273,7 @@ fn a_closing_shutdown_that_fails_does_not_hide_the_result() {
     assert_eq!(prepared(&mut core, true), Ok(Ok(())));
     assert_eq!(
         world.errors(),
-        ["SEV: failed to SHUTDOWN 0x0014 (HWERROR_UNSAFE), rc -5"]
+        ["SEV: failed to SHUTDOWN 0x0014 (HWERROR_UNSAFE), rc -5: power-cycle the machine before it is trusted with guests"]
     );
     assert!(core.is_initialised());
     core.retire();
