@@ -230,7 +230,10 @@ fn packets_open_on_the_other_side() {
             assert_eq!(open(&pair.ours, context, &packet), Ok(plaintext.clone()));
             let packet = seal(&pair.ours, context, &plaintext);
             assert_eq!(packet.header[..4], [0; 4]);
-            assert_ne!(packet.data, plaintext);
+            // One byte in 256 is encrypted to itself.
+            if len > 8 {
+                assert_ne!(packet.data, plaintext);
+            }
             assert_eq!(pair.theirs.open(code, tail, &packet), Some(plaintext));
         }
     }
