@@ -82,9 +82,19 @@ pub enum NotReady {
     },
 }
 
+impl From<CmdError> for NotReady {
+    fn from(cause: CmdError) -> Self {
+        NotReady::Failed {
+            cause,
+            fw_error: cause.fw_error(),
+        }
+    }
+}
+
 impl<H: Host> Driver<H> {
     /// A driver whose commands go through `cmd_buf`. Without `tmr` there will be no SEV-ES. With `nv`
-    /// ([`NV_LEN`] bytes) the platform's persistent data live in the host, and INIT_EX is used.
+    /// ([`NV_LEN`](crate::cmd::platform::NV_LEN) bytes) the platform's persistent data live in the host,
+    /// and INIT_EX is used.
     pub fn new(host: H, cmd_buf: H::Memory, tmr: Option<H::Memory>, nv: Option<H::Memory>) -> Self {
         host.ledger(|ledger| ledger.tmr_len = tmr.as_ref().map(Memory::len));
         Driver {

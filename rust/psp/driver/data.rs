@@ -39,8 +39,9 @@ impl<H: Host> Driver<H> {
         self.is_initialised() || self.given != Given::No
     }
 
-    /// Takes the contents of the file of the non-volatile data, [`NV_LEN`] bytes. Does nothing while the
-    /// firmware uses those it has, or when they are newer than the file.
+    /// Takes the contents of the file of the non-volatile data,
+    /// [`NV_LEN`](crate::cmd::platform::NV_LEN) bytes. Does nothing while the firmware uses those it has,
+    /// or when they are newer than the file.
     pub fn load_nv(&mut self, file: &[u8]) {
         if !self.wants_nv() {
             return;

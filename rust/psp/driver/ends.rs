@@ -62,15 +62,11 @@ impl<H: Host> Driver<H> {
     /// [`NotReady::GuestsActive`] if guests would lose their keys, else what failed. A PSP that does not
     /// answer is no reason to stay awake.
     pub fn rest(&mut self) -> Result<(), NotReady> {
-        let failed = |cause: CmdError| NotReady::Failed {
-            cause,
-            fw_error: cause.fw_error(),
-        };
         if self.may_be_initialised() && !self.is_dead() {
-            if self.status().map_err(failed)?.guest_count > 0 {
+            if self.status()?.guest_count > 0 {
                 return Err(NotReady::GuestsActive);
             }
-            self.shutdown().map_err(failed)?;
+            self.shutdown()?;
         }
         self.closed = self.closed.or(Some(Errno::EBUSY));
         Ok(())

@@ -175,10 +175,7 @@ impl<H: Host> Driver<H> {
                 Ok(result)
             }
             Prepare::Shutdown => {
-                self.shutdown().map_err(|cause| NotReady::Failed {
-                    cause,
-                    fw_error: cause.fw_error(),
-                })?;
+                self.shutdown()?;
                 Ok(body(self))
             }
             Prepare::Refuse => Err(NotReady::GuestsActive),
@@ -191,17 +188,13 @@ impl<H: Host> Driver<H> {
     ///
     /// [`NotReady::GuestsActive`] while there are any, else what failed.
     pub fn factory_reset(&mut self) -> Result<(), NotReady> {
-        let failed = |cause: CmdError| NotReady::Failed {
-            cause,
-            fw_error: cause.fw_error(),
-        };
         // Guests may have come since anybody looked, so ask.
-        match self.status().map_err(failed)?.state {
+        match self.status()?.state {
             PlatformState::Working => return Err(NotReady::GuestsActive),
-            PlatformState::Init => self.shutdown().map_err(failed)?,
+            PlatformState::Init => self.shutdown()?,
             PlatformState::Uninit => {}
         }
-        self.call(PlatformReset).map_err(failed)?;
+        self.call(PlatformReset)?;
         // In UNINIT the firmware does not know where its data are, so they are erased for it.
         if let Some(nv) = &mut self.nv {
             nv.mem.fill(nv::ERASED);

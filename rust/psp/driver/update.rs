@@ -22,20 +22,16 @@ impl<H: Host> Driver<H> {
         image: &mut Option<H::Memory>,
         size: usize,
     ) -> Result<FwVersion, NotReady> {
-        let failed = |cause: CmdError| NotReady::Failed {
-            cause,
-            fw_error: cause.fw_error(),
-        };
-        let before = self.status().map_err(failed)?;
+        let before = self.status()?;
         if before.state == PlatformState::Working || before.guest_count > 0 {
             return Err(NotReady::GuestsActive);
         }
         let times = downloads(before.version);
         if times == 0 {
-            return Err(failed(Errno::EOPNOTSUPP.into()));
+            return Err(CmdError::from(Errno::EOPNOTSUPP).into());
         }
         if before.state == PlatformState::Init {
-            self.shutdown().map_err(failed)?;
+            self.shutdown()?;
         }
         let outcome = (0..times).try_for_each(|_| self.download(image, size));
         // Also after a failure: whoever needs the platform needs it with the old firmware, too.
@@ -44,7 +40,7 @@ impl<H: Host> Driver<H> {
             // A failure has been logged.
             let _ = self.init();
         }
-        let after = after.map_err(failed)?.version;
+        let after = after?.version;
         self.host
             .ledger(|ledger| ledger.version_before = Some(before.version));
         Ok(after)
