@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 
-from . import bench, cache, faults, kernels, machine, modules, run, sandbox, suites, toolroot, vm
+from . import bench, cache, faults, guest_memory, kernels, machine, modules, run, sandbox, suites, toolroot, vm
 from .errors import EXIT_LAB, EXIT_USAGE, Interrupted, LabError
 from .paths import build_root
 
@@ -101,7 +101,7 @@ def _vm_options(command):
                          help="a parameter for a driver that the lab loads")
     command.add_argument("--trace", metavar="FILE", help="write the emulated PSP's trace here")
     command.add_argument("--count-instructions", action="store_true",
-                         help="role host: count what the kernel executes, for programs that ask by CPUID (slower)")
+                         help="count what the kernel executes, for programs that ask by CPUID (slower)")
     command.add_argument("--append", action="append", default=[], metavar="WORDS", help="more words for the kernel's command line")
     command.add_argument("--timeout", type=_seconds, metavar="SECONDS", help="end the VM when COMMAND has run for this time, with status 124")
     command.add_argument("--seal", choices=("yes", "no"), help="role guest: seal its private memory")
@@ -141,11 +141,19 @@ def _run(options):
     if "help" in options.fault:
         return faults.print_help()
     options.command = _given_command(options, ["bash"] if options.interactive else None)
-    unsupported = {"--role guest": options.role == "guest", "--seal": options.seal is not None, "--nested": options.nested}
-    for option, given in unsupported.items():
-        if given:
-            raise LabError(f"{option} is not supported yet", status=EXIT_USAGE)
+    _check_role(options)
     return run.run(options)
+
+
+def _check_role(options):
+    """Refuse what the role has no use for, or cannot have."""
+    guest = options.role == "guest"
+    if options.nested:
+        raise LabError("--nested is not supported yet", status=EXIT_USAGE)
+    if options.seal and not guest:
+        raise LabError("--seal needs --role guest", status=EXIT_USAGE)
+    if guest and options.mem > guest_memory.MOST_MIB:
+        raise LabError(f"--role guest has at most {guest_memory.MOST_MIB} MiB of memory", status=EXIT_USAGE)
 
 
 def _exec(options):

@@ -11,7 +11,7 @@ import tty
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
-from . import faults, initramfs, kernels, modules, programs, progress, sandbox, toolroot
+from . import faults, guest_memory, initramfs, kernels, modules, programs, progress, sandbox, toolroot
 from .errors import EXIT_USAGE, LabError
 from .paths import CHECKOUT
 
@@ -20,32 +20,52 @@ RUN = "/run/lab"
 # How often each CPU has executed WBINVD: written by the plugin, read by the PSP.
 WBINVD = f"{RUN}/wbinvd"
 
-DRIVERS = {"host": ("ccp", "kvm-amd"), "plain": ()}
+# Drivers to load in each role: with ours, and without. The distribution has none for a guest.
+DRIVERS = {
+    "host": {"rust": ("ccp", "kvm-amd"), "upstream": ("ccp", "kvm-amd")},
+    "guest": {"rust": ("virtio_sev_shim",)},
+    "plain": {},
+}
+
+# What is needed of what the lab builds, besides kernel and modules.
+PROGRAMS = {
+    "host": {"psp-emu": programs.psp_emu, "sev-cpu": programs.sev_cpu, "sevctl": programs.sevctl, "sev-launch": programs.sev_launch},
+    "guest": {"sev-cpu": programs.sev_cpu},
+    "plain": {},
+}
+
+# The guest's private memory has a virtio device that a driver could take for a disk.
+GUEST_APPEND = ("module_blacklist=virtio_pmem",)
 
 
 def run(options):
     """Run a VM as the command line says; the exit status."""
     terminal = _terminal() if options.interactive else None
     stdin = not terminal and _stdin_has_content()
-    drivers = _with_parameters(DRIVERS[options.role] if options.driver != "none" else (), options.module_param)
+    drivers = _with_parameters(DRIVERS[options.role].get(options.driver, ()), options.module_param)
     nv, psp_faults = faults.split(options.fault, options.psps)
     host = options.role == "host"
 
     root = toolroot.get()
-    made = prepare(root, options.kernel, programs_too=host, modules_too=bool(drivers) and options.driver == "rust")
+    wanted = dict(PROGRAMS[options.role])
+    if options.count_instructions:
+        wanted["sev-cpu"] = programs.sev_cpu
+    made = prepare(root, options.kernel, wanted, modules_too=bool(drivers) and options.driver == "rust")
     kernel = made["kernel"]
     spec = {
-        "role": options.role, "model": options.model, "smp": options.smp, "mem": options.mem, "append": options.append,
+        "role": options.role, "model": options.model, "smp": options.smp, "mem": options.mem,
+        "append": [*(GUEST_APPEND if options.role == "guest" else ()), *options.append],
         "timeout": options.timeout, "terminal": terminal is not None, "stdin": stdin,
         "kernel": kernel.image, "root": f"{RUN}/root", "share": f"{RUN}/share" if options.share else None,
         "logs": RUN, "kept_logs": str(progress.new_log("vm").with_suffix("")),
         "psps": [], "wbinvd": WBINVD, "count_instructions": options.count_instructions,
+        "plugin": str(made["sev-cpu"]) if "sev-cpu" in made else None, "memory": guest_memory.describe(RUN),
     }
     binds = []
     if options.share:
         binds.append((options.share, spec["share"], False))
     if host:
-        spec["emulator"], spec["plugin"] = str(made["psp-emu"]), str(made["sev-cpu"])
+        spec["emulator"] = str(made["psp-emu"])
         for number, own_faults in enumerate(psp_faults, start=1):
             arguments, seen = _psp(options, number, own_faults)
             spec["psps"].append(arguments)
@@ -60,8 +80,8 @@ def run(options):
                            binds=binds, pass_fds=(initrd,))
 
 
-def prepare(root, kernel_name, programs_too=True, modules_too=True):
-    """Build what is missing, two things at a time; a dict of what was asked for."""
+def prepare(root, kernel_name, wanted, modules_too):
+    """Build what is missing, two things at a time; a dict of what was asked for. `wanted` is like those in PROGRAMS."""
     made = {}
 
     def kernel_side():
@@ -70,14 +90,12 @@ def prepare(root, kernel_name, programs_too=True, modules_too=True):
             made["modules"] = modules.layer(root, made["kernel"])
 
     def user_side():
-        made["psp-emu"] = programs.psp_emu(root)
-        made["sev-cpu"] = programs.sev_cpu(root)
-        made["sevctl"] = programs.sevctl(root)
-        made["sev-launch"] = programs.sev_launch(root)
+        for name, program in wanted.items():
+            made[name] = program(root)
 
     pool = ThreadPoolExecutor()
     try:
-        futures = [pool.submit(side) for side in (kernel_side, user_side)[:1 + programs_too]]
+        futures = [pool.submit(side) for side in (kernel_side, user_side)]
         for future in as_completed(futures):
             future.result()
     except BaseException:

@@ -21,7 +21,7 @@ import termios
 import time
 from pathlib import Path
 
-from . import vm
+from . import guest_memory, vm
 from .errors import EXIT_LAB, EXIT_TIMEOUT, LabError
 from .streams import Console, Control, Stream, to_descriptor
 
@@ -138,6 +138,8 @@ class Session:
             time.sleep(0.005)
 
     def _start_qemu(self):
+        if self.spec["role"] == "guest":
+            guest_memory.create(self.spec["memory"], self.spec["mem"])
         self.console = Console(self.logs / "console.log")
         self.control = Control(self._warn)
         self.streams = {"console": Stream(self.console.feed), "control": Stream(self.control.feed)}

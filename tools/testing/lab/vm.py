@@ -13,23 +13,24 @@ CPUS = {
 # xlevel: the highest extended CPUID leaf; 0x8000001f is the one that tells of memory encryption.
 SEV_LEAVES = ",xlevel=0x8000001f"
 
+# A SEV guest's kernel takes only virtio devices that go through its DMA API, and those must be modern ones.
+THROUGH_DMA_API = ",iommu_platform=on,disable-legacy=on"
+
 
 def command_line(spec, fds):
     """QEMU's arguments. `fds` are its ends of the sockets: console, control, stdin, stdout, stderr, terminal."""
-    memory = f"{spec['mem']}M"
-    host = spec["role"] == "host"
+    host, guest = spec["role"] == "host", spec["role"] == "guest"
+    virtio = THROUGH_DMA_API if guest else ""
     arguments = [
         "qemu-system-x86_64", "-nodefaults", "-no-user-config", "-nographic", "-no-reboot",
         "-M", "q35,memory-backend=ram,usb=off,vmport=off", "-accel", "tcg",
-        "-cpu", CPUS[spec["model"]] + (SEV_LEAVES if host else ""),
-        "-m", memory, "-smp", str(spec["smp"]),
-        # The emulated PSP does DMA: it gets the guest's memory by descriptor.
-        "-object", f"memory-backend-memfd,id=ram,size={memory},share=on",
+        "-cpu", CPUS[spec["model"]] + ("" if spec["role"] == "plain" else SEV_LEAVES), "-smp", str(spec["smp"]),
+        *(_guest_memory(spec) if guest else _memory(spec)),
         "-kernel", spec["kernel"], "-initrd", spec["initrd"],
         # A kernel that counts timer interrupts under emulation on a busy machine may find too few, and panics.
         "-append", " ".join(["console=ttyS0", "panic=-1", "no_timer_check", *spec["append"]]),
         "-chardev", f"socket,id=console,fd={fds['console']}", "-serial", "chardev:console",
-        "-device", "virtio-serial-pci,max_ports=8",
+        "-device", f"virtio-serial-pci,max_ports=8{virtio}",
     ]
     for name in ("control", "stdin", "stdout", "stderr"):
         if name in fds:
@@ -37,18 +38,42 @@ def command_line(spec, fds):
                           "-device", f"virtserialport,chardev={name},name=lab.{name}"]
     if "terminal" in fds:
         arguments += ["-chardev", f"socket,id=terminal,fd={fds['terminal']}", "-device", "virtconsole,chardev=terminal"]
-    arguments += _directory("root", spec["root"], readonly=True)
+    arguments += _directory("root", spec["root"], "on", virtio)
     if spec["share"]:
-        arguments += _directory("share", spec["share"], readonly=False)
-    if host:
-        counting = ",instructions=count" if spec["count_instructions"] else ""
-        arguments += ["-plugin", f"{spec['plugin']},role=host,model={spec['model']},wbinvd={spec['wbinvd']}{counting}"]
-        for psp in spec["psps"]:
-            arguments += ["-device", '{"driver":"vfio-user-pci","socket":{"path":"%s","type":"unix"}}' % psp["socket"]]
+        arguments += _directory("share", spec["share"], "off", virtio)
+    if spec["plugin"]:
+        arguments += ["-plugin", _plugin(spec)]
+    for psp in spec["psps"]:
+        arguments += ["-device", '{"driver":"vfio-user-pci","socket":{"path":"%s","type":"unix"}}' % psp["socket"]]
     return arguments
 
 
-def _directory(tag, path, readonly):
-    access = "on" if readonly else "off"
-    return ["-fsdev", f"local,id={tag},path={path},security_model=none,multidevs=remap,readonly={access}",
-            "-device", f"virtio-9p-pci,fsdev={tag},mount_tag={tag}"]
+def _memory(spec):
+    # The emulated PSP does DMA: it gets the guest's memory by descriptor.
+    return ["-m", f"{spec['mem']}M", "-object", f"memory-backend-memfd,id=ram,size={spec['mem']}M,share=on"]
+
+
+def _guest_memory(spec):
+    """What the host sees too, from address 0; and from the C-bit on what the guest's processors see with the C-bit."""
+    memory = spec["memory"]
+    backend = f"memory-backend-file,size={spec['mem']}M,share=on"
+    return ["-m", f"{spec['mem']}M,slots=1,maxmem={memory['end'] >> 20}M",
+            "-object", f"{backend},id=ram,mem-path={memory['shared']}",
+            "-object", f"{backend},id=private,mem-path={memory['private']}",
+            # Not a DIMM: ACPI would announce it, and the kernel use it as more RAM. Nothing announces this one but its
+            # virtio device, which has no driver here (run.py).
+            "-device", f"virtio-pmem-pci,memdev=private,memaddr={memory['c_bit']:#x}{THROUGH_DMA_API}"]
+
+
+def _plugin(spec):
+    arguments = [spec["plugin"], f"role={spec['role']}"]
+    if spec["role"] == "host":
+        arguments += [f"model={spec['model']}", f"wbinvd={spec['wbinvd']}"]
+    if spec["count_instructions"]:
+        arguments.append("instructions=count")
+    return ",".join(arguments)
+
+
+def _directory(tag, path, readonly, virtio):
+    return ["-fsdev", f"local,id={tag},path={path},security_model=none,multidevs=remap,readonly={readonly}",
+            "-device", f"virtio-9p-pci,fsdev={tag},mount_tag={tag}{virtio}"]

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! What an EPYC host answers to `CPUID` and `RDMSR` about memory encryption. Pure tables, no QEMU.
+//! What a processor answers to `CPUID` and `RDMSR` about memory encryption: an EPYC host's, a SEV guest's, one without.
+//! Pure tables, no QEMU.
 //!
 //! Leaves and registers: AMD 24593 (APM volume 2) rev 3.43, section 15.34, and AMD 24594 (APM volume 3) rev 3.37,
 //! appendix E.4.
@@ -13,6 +14,8 @@ const LEAF_MEMORY_ENCRYPTION: u32 = 0x8000_001f;
 const MSR_SYSCFG: u32 = 0xc001_0010;
 /// MSR HWCR.
 const MSR_HWCR: u32 = 0xc001_0015;
+/// MSR SEV_STATUS.
+const MSR_SEV_STATUS: u32 = 0xc001_0131;
 
 /// SYSCFG: memory encryption is enabled.
 const SYSCFG_MEM_ENCRYPT: u64 = 1 << 23;
@@ -25,12 +28,54 @@ const SEV: u32 = 1 << 1;
 const PAGE_FLUSH_MSR: u32 = 1 << 2;
 const SEV_ES: u32 = 1 << 3;
 
+/// Leaf 0x8000001f EBX: the reduction of physical address bits is from this bit on.
+const REDUCTION_SHIFT: u32 = 6;
+
+/// The guest's C-bit: TCG has 40 physical address bits, and the lab's private memory is the upper half.
+const GUEST_C_BIT: u32 = 39;
+
 /// Leaf 0x8000000a EDX. KVM offers no SEV without nested paging, next RIP, flush by ASID and decode assists.
 const NESTED_PAGING: u32 = 1 << 0;
 const LBR_VIRTUALIZATION: u32 = 1 << 1;
 const NEXT_RIP_SAVE: u32 = 1 << 3;
 const FLUSH_BY_ASID: u32 = 1 << 6;
 const DECODE_ASSISTS: u32 = 1 << 7;
+
+/// Whose processor it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// An EPYC host of that generation.
+    Host(Model),
+    /// In a SEV guest, whose MSR SEV_STATUS has that value.
+    Guest(u64),
+    /// One that says no more than QEMU's own.
+    Plain,
+}
+
+impl Role {
+    /// The answer to `CPUID` with `leaf` in EAX; `None` leaves it to QEMU.
+    pub(crate) fn cpuid(&self, leaf: u32) -> Option<Cpuid> {
+        match self {
+            Self::Host(model) => model.cpuid(leaf),
+            Self::Guest(_) => (leaf == LEAF_MEMORY_ENCRYPTION).then_some(Cpuid {
+                eax: SEV,
+                ebx: GUEST_C_BIT | 1 << REDUCTION_SHIFT,
+                ecx: 0, // ASIDs are the host's
+                edx: 0,
+            }),
+            Self::Plain => None,
+        }
+    }
+
+    /// The answer to `RDMSR` of `msr`; `None` leaves it to QEMU.
+    pub(crate) fn rdmsr(&self, msr: u32) -> Option<u64> {
+        match self {
+            Self::Host(model) => model.rdmsr(msr),
+            Self::Guest(status) => (msr == MSR_SEV_STATUS).then_some(*status),
+            Self::Plain => None,
+        }
+    }
+}
 
 /// The registers a `CPUID` writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,8 +142,7 @@ impl Model {
         MODELS.into_iter().find(|model| model.name == name)
     }
 
-    /// The answer to `CPUID` with `leaf` in EAX; `None` leaves it to QEMU.
-    pub(crate) fn cpuid(&self, leaf: u32) -> Option<Cpuid> {
+    fn cpuid(&self, leaf: u32) -> Option<Cpuid> {
         match leaf {
             LEAF_SVM => Some(Cpuid {
                 eax: 1,      // revision
@@ -112,7 +156,7 @@ impl Model {
             }),
             LEAF_MEMORY_ENCRYPTION => Some(Cpuid {
                 eax: SME | SEV | PAGE_FLUSH_MSR | SEV_ES,
-                // EBX 11:6, the reduction of physical address bits, is 0: QEMU's TCG has 40 bits, all of them in use.
+                // The reduction of physical address bits is 0: QEMU's TCG has 40 bits, all of them in use.
                 ebx: self.c_bit,
                 ecx: self.asids,
                 edx: self.first_sev_asid,
@@ -121,8 +165,7 @@ impl Model {
         }
     }
 
-    /// The answer to `RDMSR` of `msr`; `None` leaves it to QEMU.
-    pub(crate) fn rdmsr(&self, msr: u32) -> Option<u64> {
+    fn rdmsr(&self, msr: u32) -> Option<u64> {
         match msr {
             MSR_SYSCFG => Some(SYSCFG_MEM_ENCRYPT),
             MSR_HWCR => Some(HWCR_SMM_LOCK),
@@ -164,6 +207,33 @@ mod tests {
     fn memory_encryption_is_on_and_smm_locked() {
         assert_eq!(MODELS[2].rdmsr(0xc001_0010), Some(0x80_0000));
         assert_eq!(MODELS[2].rdmsr(0xc001_0015), Some(1));
+    }
+
+    #[test]
+    fn a_guest_has_its_leaf_and_its_msr() {
+        let guest = Role::Guest(0x5);
+        let [eax, ebx, ecx, edx] = [2, 39 | 1 << 6, 0, 0];
+        assert_eq!(guest.cpuid(0x8000_001f), Some(Cpuid { eax, ebx, ecx, edx }));
+        assert_eq!(guest.rdmsr(0xc001_0131), Some(0x5));
+    }
+
+    #[test]
+    fn nothing_of_the_host_is_seen_elsewhere() {
+        for role in [Role::Guest(1), Role::Plain] {
+            assert_eq!(role.cpuid(0x8000_000a), None, "{role:?}");
+            assert_eq!(role.rdmsr(0xc001_0010), None, "{role:?}");
+            assert_eq!(role.rdmsr(0xc001_0015), None, "{role:?}");
+        }
+        assert_eq!(Role::Plain.cpuid(0x8000_001f), None);
+        assert_eq!(Role::Plain.rdmsr(0xc001_0131), None);
+        assert_eq!(Role::Host(MODELS[2]).rdmsr(0xc001_0131), None);
+    }
+
+    #[test]
+    fn a_host_answers_as_its_model() {
+        let host = Role::Host(MODELS[3]);
+        assert_eq!(host.cpuid(0x8000_001f).unwrap().ecx, 1006);
+        assert_eq!(host.rdmsr(0xc001_0015), Some(1));
     }
 
     #[test]

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 //! QEMU TCG plugin that gives the guest a processor with SEV, as far as `CPUID` and `RDMSR` tell: enough for an
-//! unmodified kernel to load its SEV host drivers.
+//! unmodified kernel to load its SEV host drivers, or to believe that it is a SEV guest.
 //!
-//! `-plugin libsev_cpu.so,role=host,model=milan,wbinvd=FILE`. TCG has neither instruction answer for SEV, so each of
+//! `-plugin libsev_cpu.so,role=host,model=milan,wbinvd=FILE`, `role=guest[,status=N]` or `role=plain`. TCG has neither instruction answer for SEV, so each of
 //! them is recognised by its bytes when a block is translated; before it is executed the answer goes into the registers
 //! and execution continues behind it. Both instructions are two bytes long. WBINVD is recognised in the
-//! same way, and counted in FILE when there is one. With `instructions=count` the instructions that the guest's
-//! kernel executes are counted too, and programs can ask for their number.
+//! same way, and counted in FILE when there is one. With `instructions=count`, in any role, the instructions that the
+//! guest's kernel executes are counted too, and programs can ask for their number.
 //!
 //! `answers` holds what is answered, `instructions` and `wbinvd` count, `qemu` speaks to QEMU.
 
@@ -15,7 +15,7 @@ mod instructions;
 mod qemu;
 mod wbinvd;
 
-use answers::Model;
+use answers::{Model, Role};
 use core::ffi::{c_char, c_int, c_uint, c_void, CStr};
 use qemu::Reg;
 use std::{path::PathBuf, sync::OnceLock};
@@ -31,7 +31,10 @@ const LENGTH: u64 = 2;
 /// Bits of a selector in CS that are the privilege level.
 const CPL: u32 = 3;
 
-static MODEL: OnceLock<Model> = OnceLock::new();
+/// SEV_STATUS of a guest when nobody asks for another: SEV, and nothing beyond it.
+const SEV_ENABLED: u64 = 1;
+
+static ROLE: OnceLock<Role> = OnceLock::new();
 static COUNTERS: OnceLock<Counters> = OnceLock::new();
 /// What each CPU has executed of the kernel; empty when nobody asked for it.
 static INSTRUCTIONS: OnceLock<qemu::Counter> = OnceLock::new();
@@ -60,7 +63,7 @@ impl Watched {
 /// What the plugin was asked for.
 #[derive(Debug, PartialEq)]
 struct Arguments {
-    model: Model,
+    role: Role,
     wbinvd: Option<PathBuf>,
     instructions: bool,
 }
@@ -110,7 +113,7 @@ pub unsafe extern "C" fn qemu_plugin_install(
 
 /// Puts in place what the callbacks use, as far as that needs no QEMU; whether instructions are to be counted.
 fn prepare(arguments: Arguments, cpus: usize) -> Result<bool, String> {
-    MODEL.get_or_init(|| arguments.model);
+    ROLE.get_or_init(|| arguments.role);
     if let Some(path) = arguments.wbinvd {
         let counters = Counters::create(&path, cpus)
             .map_err(|error| format!("{}: {error}", path.display()))?;
@@ -119,24 +122,37 @@ fn prepare(arguments: Arguments, cpus: usize) -> Result<bool, String> {
     Ok(arguments.instructions)
 }
 
-/// What the arguments ask for. The role is a must: a guest's processor answers otherwise, and is not here yet.
+/// What the arguments ask for. The role is a must, and so is what it needs; what belongs to another role is refused.
 fn parse(arguments: impl Iterator<Item = String>) -> Result<Arguments, String> {
-    let (mut role, mut model, mut wbinvd, mut instructions) = (None, None, None, false);
+    let (mut role, mut model, mut status, mut wbinvd) = (None, None, None, None);
+    let mut instructions = false;
     for argument in arguments {
         match argument.split_once('=') {
-            Some(("role", "host")) => role = Some(()),
+            Some(("role", name)) => role = Some(name.to_string()),
             Some(("model", name)) => {
                 model = Some(Model::from_name(name).ok_or(format!("unknown model {name}"))?);
             }
-            Some(("wbinvd", file)) => wbinvd = Some(file.into()),
+            Some(("status", number)) => {
+                status = Some(number.parse().map_err(|_| format!("bad status {number}"))?);
+            }
+            Some(("wbinvd", file)) => wbinvd = Some(PathBuf::from(file)),
             Some(("instructions", "count")) => instructions = true,
             _ => return Err(format!("unknown argument {argument}")),
         }
     }
-    role.ok_or("role=host is missing")?;
-    let model = model.ok_or("model=NAME is missing")?;
+    let role = match (role.as_deref(), model, status, &wbinvd) {
+        (Some("host"), Some(model), None, _) => Role::Host(model),
+        (Some("guest"), None, status, None) => Role::Guest(status.unwrap_or(SEV_ENABLED)),
+        (Some("plain"), None, None, None) => Role::Plain,
+        (Some("host"), None, ..) => return Err("model=NAME is missing".into()),
+        (Some(name @ ("host" | "guest" | "plain")), ..) => {
+            return Err(format!("role={name} has no use for all of the arguments"))
+        }
+        (Some(name), ..) => return Err(format!("unknown role {name}")),
+        (None, ..) => return Err("role=NAME is missing".into()),
+    };
     Ok(Arguments {
-        model,
+        role,
         wbinvd,
         instructions,
     })
@@ -167,7 +183,7 @@ extern "C" fn on_cpuid(vcpu: c_uint, vaddr: *mut c_void) {
     let leaf = qemu::read(Reg::Rax);
     let answer = match (leaf, INSTRUCTIONS.get()) {
         (instructions::LEAF, Some(counter)) => Some(instructions::answer(counter.of(vcpu))),
-        _ => MODEL.get().and_then(|model| model.cpuid(leaf)),
+        _ => ROLE.get().and_then(|role| role.cpuid(leaf)),
     };
     if let Some(answer) = answer {
         qemu::write(Reg::Rax, answer.eax);
@@ -179,9 +195,7 @@ extern "C" fn on_cpuid(vcpu: c_uint, vaddr: *mut c_void) {
 }
 
 extern "C" fn on_rdmsr(_vcpu: c_uint, vaddr: *mut c_void) {
-    let answer = MODEL
-        .get()
-        .and_then(|model| model.rdmsr(qemu::read(Reg::Rcx)));
+    let answer = ROLE.get().and_then(|role| role.rdmsr(qemu::read(Reg::Rcx)));
     if let Some(answer) = answer {
         // CAST: the two halves.
         qemu::write(Reg::Rax, answer as u32);
@@ -220,7 +234,7 @@ mod tests {
     fn host_model_file_and_count_are_understood() {
         let model = Model::from_name("genoa").unwrap();
         let mut expected = Arguments {
-            model,
+            role: Role::Host(model),
             wbinvd: None,
             instructions: false,
         };
@@ -238,6 +252,27 @@ mod tests {
             parse_all(&["role=host", "instructions=count", "model=genoa"]),
             Ok(expected)
         );
+    }
+
+    #[test]
+    fn the_other_roles_are_understood() {
+        for (arguments, role, instructions) in [
+            (&["role=guest"][..], Role::Guest(1), false),
+            (
+                &["status=131073", "role=guest"],
+                Role::Guest(0x2_0001),
+                false,
+            ),
+            (&["role=plain", "instructions=count"], Role::Plain, true),
+            (&["role=guest", "instructions=count"], Role::Guest(1), true),
+        ] {
+            let expected = Arguments {
+                role,
+                wbinvd: None,
+                instructions,
+            };
+            assert_eq!(parse_all(arguments), Ok(expected), "{arguments:?}");
+        }
     }
 
     #[test]
@@ -268,7 +303,12 @@ mod tests {
         for bad in [
             &["role=host"][..],
             &["model=milan"],
+            &["role=king"],
             &["role=guest", "model=milan"],
+            &["role=guest", "status=one"],
+            &["role=guest", "wbinvd=file"],
+            &["role=host", "model=milan", "status=1"],
+            &["role=plain", "status=1"],
             &["role=host", "model=8086"],
             &["role=host", "model=milan", "x"],
             &["role=host", "model=milan", "instructions=on"],
