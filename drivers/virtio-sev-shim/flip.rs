@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! How a block of pages becomes shared, and private again: in which order, and what happens when a
+//! step fails. A page of unknown state is never given back.
+//!
+//! All of this may sleep: TLBs of all processors are flushed, which waits for them.
+
+use core::ptr::NonNull;
+
+use kernel::{
+    page::PAGE_SIZE,
+    prelude::*, //
+};
+
+use crate::{
+    ffi,
+    ledger::{
+        Ledger,
+        Range,
+        State, //
+    },
+};
+
+/// Where pages come from and what changes them; the kernel, or a test in its place.
+///
+/// # Safety
+///
+/// What `alloc` returns are that many pages, which nobody else uses until `free`.
+pub(crate) unsafe trait Memory {
+    /// Allocates contiguous pages.
+    fn alloc(&self, pages: usize) -> Option<NonNull<u8>>;
+    /// Frees them.
+    ///
+    /// # Safety
+    ///
+    /// They come from `alloc`, are private, and are not used afterwards.
+    unsafe fn free(&self, mem: NonNull<u8>, pages: usize);
+    /// Shares them with the host.
+    ///
+    /// # Safety
+    ///
+    /// They come from `alloc`.
+    unsafe fn make_shared(&self, mem: NonNull<u8>, pages: usize) -> Result;
+    /// Makes them private.
+    ///
+    /// # Safety
+    ///
+    /// They come from `alloc`.
+    unsafe fn make_private(&self, mem: NonNull<u8>, pages: usize) -> Result;
+}
+
+/// The kernel's memory.
+pub(crate) struct Kernel;
+
+// SAFETY: The page allocator's promise.
+unsafe impl Memory for Kernel {
+    fn alloc(&self, pages: usize) -> Option<NonNull<u8>> {
+        ffi::alloc_pages(pages)
+    }
+
+    unsafe fn free(&self, mem: NonNull<u8>, pages: usize) {
+        // SAFETY: By this function's own requirements.
+        unsafe { ffi::free_pages(mem, pages) }
+    }
+
+    unsafe fn make_shared(&self, mem: NonNull<u8>, pages: usize) -> Result {
+        // SAFETY: By this function's own requirements.
+        unsafe { ffi::make_shared(mem, pages) }
+    }
+
+    unsafe fn make_private(&self, mem: NonNull<u8>, pages: usize) -> Result {
+        // SAFETY: By this function's own requirements.
+        unsafe { ffi::make_private(mem, pages) }
+    }
+}
+
+/// Pages from [`Memory`] that were shared by [`share`], until [`unshare`] has them.
+#[must_use = "without unshare() it stays shared for ever"]
+#[derive(Debug)]
+pub(crate) struct Block {
+    pub(crate) mem: NonNull<u8>,
+    pub(crate) pages: usize,
+}
+
+impl Block {
+    pub(crate) fn range(&self) -> Range {
+        Range {
+            pa: ffi::pa(self.mem),
+            pages: self.pages,
+        }
+    }
+}
+
+/// What became of a block whose owner needs it no more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fate {
+    /// It is private, and free.
+    Freed,
+    /// Nobody knows what it is; it will not be used again.
+    Leaked,
+}
+
+/// Allocates a block of pages, shares it, and fills it with zeros.
+///
+/// # Errors
+///
+/// `ENOMEM`; the kernel's when the flip failed, and then the block is leaked.
+pub(crate) fn share(memory: &impl Memory, ledger: &mut Ledger, pages: usize) -> Result<Block> {
+    ledger.reserve()?;
+    let mem = memory.alloc(pages).ok_or(ENOMEM)?;
+    let block = Block { mem, pages };
+    // SAFETY: The block comes from `alloc` and nobody knows of it yet.
+    if let Err(error) = unsafe { memory.make_shared(mem, pages) } {
+        ledger.flipped_to_shared(block.range(), State::Leaked);
+        pr_err!(
+            "{} pages at {:#x} could not be shared ({:?}): leaked, their state is not known\n",
+            pages,
+            block.range().pa,
+            error
+        );
+        return Err(error);
+    }
+    // What encryption and decryption with the wrong key, or no key, left in them is nobody's business.
+    //
+    // SAFETY: The block has that many pages, and is ours.
+    unsafe { mem.as_ptr().write_bytes(0, pages * PAGE_SIZE) };
+    ledger.flipped_to_shared(block.range(), State::Shared);
+    Ok(block)
+}
+
+/// Makes a block private and frees it, or leaks it.
+pub(crate) fn unshare(memory: &impl Memory, ledger: &mut Ledger, block: Block) -> Fate {
+    let fate = make_private(memory, ledger, &block);
+    if fate == Fate::Freed {
+        // SAFETY: The block comes from `alloc` by way of `share`, is private, and ends here.
+        unsafe { memory.free(block.mem, block.pages) };
+    }
+    fate
+}
+
+/// Makes a block private, if it is not; `Freed` says that it may be freed.
+pub(crate) fn make_private(memory: &impl Memory, ledger: &mut Ledger, block: &Block) -> Fate {
+    let range = block.range();
+    if !ledger.is_shared(range) {
+        return match ledger.blocks().contains(&(range, State::Leaked)) {
+            true => Fate::Leaked,
+            false => Fate::Freed,
+        };
+    }
+    // SAFETY: The block comes from `alloc` by way of `share`.
+    let outcome = unsafe { memory.make_private(block.mem, block.pages) };
+    ledger.unshared(range, outcome.is_ok());
+    match outcome {
+        Ok(()) => Fate::Freed,
+        Err(error) => {
+            pr_err!(
+                "{} pages at {:#x} could not be made private ({:?}): leaked, their state is not known\n",
+                range.pages,
+                range.pa,
+                error
+            );
+            Fate::Leaked
+        }
+    }
+}
+
+/// Makes all shared blocks private; they stay with their owners.
+pub(crate) fn unshare_all(memory: &impl Memory, ledger: &mut Ledger) {
+    // Each turn one block is not shared any more, whatever happened.
+    while let Some((range, _)) = ledger
+        .blocks()
+        .iter()
+        .find(|(_, state)| *state == State::Shared)
+    {
+        let range = *range;
+        let Some(mem) = ffi::va(range.pa) else {
+            return;
+        };
+        let pages = range.pages;
+        make_private(memory, ledger, &Block { mem, pages });
+    }
+}

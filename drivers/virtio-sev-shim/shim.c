@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * What the module needs of the kernel and Rust cannot reach: inline functions, macros and what has no
+ * binding. Each function is wrapped once, in ffi.rs.
+ */
+
+#include <linux/cc_platform.h>
+#include <linux/gfp.h>
+#include <linux/mm.h>
+#include <linux/preempt.h>
+#include <linux/set_memory.h>
+#include <asm/coco.h>
+#include <asm/cpuid/api.h>
+#include <asm/msr.h>
+#include <asm/sev.h>
+
+#include "shim.h"
+
+#define ENCRYPTION_LEAF 0x8000001f
+
+/* Whether the processor has the leaf that tells about memory encryption; its contents if so. */
+bool sev_shim_encryption_leaf(u32 regs[4])
+{
+	if (boot_cpu_data.x86_vendor != X86_VENDOR_AMD &&
+	    boot_cpu_data.x86_vendor != X86_VENDOR_HYGON)
+		return false;
+	if (cpuid_eax(0x80000000) < ENCRYPTION_LEAF)
+		return false;
+	cpuid(ENCRYPTION_LEAF, &regs[0], &regs[1], &regs[2], &regs[3]);
+	return true;
+}
+
+int sev_shim_read_msr(u32 msr, u64 *value)
+{
+	return rdmsrq_safe(msr, value);
+}
+
+/* What the kernel itself found when it booted. */
+bool sev_shim_memory_is_encrypted(void)
+{
+	return cc_platform_has(CC_ATTR_GUEST_MEM_ENCRYPT);
+}
+
+u8 sev_shim_vmpl(void)
+{
+	return snp_vmpl;
+}
+
+bool sev_shim_may_sleep(void)
+{
+	return !in_interrupt() && !irqs_disabled() &&
+	       (!IS_ENABLED(CONFIG_PREEMPT_COUNT) || preempt_count() == 0);
+}
+
+void *sev_shim_alloc(size_t len)
+{
+	return alloc_pages_exact(len, GFP_KERNEL | __GFP_NOWARN);
+}
+
+void sev_shim_free(void *mem, size_t len)
+{
+	free_pages_exact(mem, len);
+}
+
+int sev_shim_make_shared(void *mem, int pages)
+{
+	return set_memory_decrypted((unsigned long)mem, pages);
+}
+
+int sev_shim_make_private(void *mem, int pages)
+{
+	return set_memory_encrypted((unsigned long)mem, pages);
+}
+
+u64 sev_shim_pa(const void *mem)
+{
+	return __pa(mem);
+}
+
+void *sev_shim_va(u64 pa)
+{
+	return __va(pa);
+}
+
+u64 sev_shim_shared_address(u64 pa)
+{
+	return cc_mkdec(pa);
+}
