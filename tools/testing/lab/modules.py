@@ -4,7 +4,7 @@
 from . import cache, progress
 from .paths import CHECKOUT, build_root, digest, digest_tree
 
-SOURCES = tuple(CHECKOUT / name for name in ("Kbuild", "Kconfig", "drivers", "rust"))
+SOURCES = tuple(CHECKOUT / name for name in ("Kbuild", "Kconfig", "drivers", "rust", "samples/shared-pages", "tools/testing/flip-bench"))
 
 # Files of a build tree that change whenever modules have to be built again.
 TREE_STATE = (".config", "Module.symvers", "include/generated/autoconf.h")
@@ -14,7 +14,7 @@ INSTALL = """
 set -eu
 release=$1 built=$2
 mkdir -p "/lib/modules/$release/updates"
-cp "$built"/*.ko "/lib/modules/$release/updates/"
+find "$built" -name '*.ko' -exec cp {} "/lib/modules/$release/updates/" \;
 depmod "$release"
 """
 
