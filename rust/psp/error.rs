@@ -17,6 +17,8 @@ impl Errno {
     pub const EINTR: Errno = Errno(4);
     /// The firmware refused.
     pub const EIO: Errno = Errno(5);
+    /// The firmware has no answer to this.
+    pub const ENXIO: Errno = Errno(6);
     /// Something has to be done first, then it can be tried again.
     pub const EAGAIN: Errno = Errno(11);
     /// No memory.
@@ -27,6 +29,10 @@ impl Errno {
     pub const ENODEV: Errno = Errno(19);
     /// An argument makes no sense.
     pub const EINVAL: Errno = Errno(22);
+    /// No such ioctl, or the key that it needs is gone.
+    pub const ENOTTY: Errno = Errno(25);
+    /// A message is not what it has to be.
+    pub const EBADMSG: Errno = Errno(74);
     /// This firmware cannot do it.
     pub const EOPNOTSUPP: Errno = Errno(95);
     /// No answer.

@@ -4,7 +4,8 @@
 //!
 //! Everything about talking to the firmware that needs no hardware: which commands exist and how
 //! their buffers look, what a status code means, how the mailbox exchange proceeds, which platform
-//! state allows what, how certificates are laid out, and what `/dev/sev` promises to user space.
+//! state allows what, how certificates are laid out, how an SNP guest talks to the firmware, and what
+//! `/dev/sev` and `/dev/sev-guest` promise to user space.
 //! Nothing in here allocates, sleeps, locks, logs or reads a clock; the outside world comes in as
 //! arguments. The same source is compiled by Kbuild into `ccp.ko` and by cargo for tests and
 //! user-space programs.
@@ -28,6 +29,8 @@
 //! | OCA | owner certificate authority: whoever owns the platform; self-made until taken over |
 //! | PEK | platform endorsement key: signed by the OCA and the CEK |
 //! | PDH | platform Diffie-Hellman key: signed by the PEK, used to agree on session keys with a guest owner |
+//! | VMPCK | VM platform communication key: one of four that an SNP guest and the firmware share |
+//! | VMPL | VM privilege level: 0 to 3, of which 0 may do most |
 //! | C-bit | the physical address bit that says "encrypted" |
 
 // Kbuild hands the attribute in on the command line.
@@ -40,6 +43,7 @@ pub mod cmd;
 pub mod driver;
 pub mod error;
 pub mod exchange;
+pub mod guest_msg;
 pub mod host;
 pub mod image;
 pub mod ledger;

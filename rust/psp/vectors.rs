@@ -14,6 +14,7 @@ use crate::cmd::platform::{
     GetId, Init, InitEx, PdhCertExport, PdhLens, PekCertImport, PekCsr, PlatformStatus, Status,
 };
 use crate::cmd::{CmdId, Command};
+use crate::guest_msg;
 use crate::mailbox::CmdResp;
 use crate::platform::PlatformState;
 use crate::status::FwStatus;
@@ -23,7 +24,7 @@ use crate::uapi::{Blob, IssueCmd, TwoBlobs};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Mismatch(pub &'static str);
 
-fn expect(name: &'static str, holds: bool) -> Result<(), Mismatch> {
+pub(crate) fn expect(name: &'static str, holds: bool) -> Result<(), Mismatch> {
     if holds {
         Ok(())
     } else {
@@ -42,7 +43,8 @@ pub fn check_all() -> Result<(), Mismatch> {
     status()?;
     buffers()?;
     certificate()?;
-    uapi()
+    uapi()?;
+    guest_msg::vectors::check()
 }
 
 fn mailbox() -> Result<(), Mismatch> {
