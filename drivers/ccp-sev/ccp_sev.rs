@@ -21,6 +21,7 @@
 mod completion;
 mod dev_sev;
 mod driver;
+#[path = "../common/fair_lock.rs"]
 mod fair_lock;
 mod ffi;
 mod fw_buf;
@@ -35,6 +36,7 @@ mod registry;
 mod regs;
 mod report;
 mod sysfs;
+#[path = "../common/user.rs"]
 mod user;
 
 use kernel::{

@@ -5,10 +5,17 @@
  */
 
 #include <linux/cc_platform.h>
+#include <linux/delay.h>
 #include <linux/gfp.h>
+#include <linux/io.h>
 #include <linux/mm.h>
+#include <linux/moduleparam.h>
+#include <linux/panic.h>
 #include <linux/preempt.h>
+#include <linux/sched/signal.h>
+#include <linux/semaphore.h>
 #include <linux/set_memory.h>
+#include <linux/uaccess.h>
 #include <asm/coco.h>
 #include <asm/cpuid/api.h>
 #include <asm/msr.h>
@@ -17,6 +24,14 @@
 #include "shim.h"
 
 #define ENCRYPTION_LEAF 0x8000001f
+
+static int vmpck_id = -1;
+module_param(vmpck_id, int, 0444);
+MODULE_PARM_DESC(vmpck_id, " key for requests to the firmware, 0 to 3 (default -1: that of the VMPL)");
+
+static bool lab_transport;
+module_param(lab_transport, bool, 0444);
+MODULE_PARM_DESC(lab_transport, " for tests: send requests to an emulated PSP, whose reports prove nothing (default false)");
 
 /* Whether the processor has the leaf that tells about memory encryption; its contents if so. */
 bool sev_shim_encryption_leaf(u32 regs[4])
@@ -50,6 +65,51 @@ bool sev_shim_may_sleep(void)
 {
 	return !in_interrupt() && !irqs_disabled() &&
 	       (!IS_ENABLED(CONFIG_PREEMPT_COUNT) || preempt_count() == 0);
+}
+
+int sev_shim_vmpck_id(void)
+{
+	return vmpck_id;
+}
+
+bool sev_shim_lab_transport(void)
+{
+	return lab_transport;
+}
+
+/* Whoever reads a report of this kernel's problems sees what it was used for. */
+void sev_shim_taint_test(void)
+{
+	add_taint(TAINT_TEST, LOCKDEP_STILL_OK);
+}
+
+void sev_shim_sema_init(struct semaphore *sem)
+{
+	sema_init(sem, 1);
+}
+
+/* False if the caller is to be killed. */
+bool sev_shim_sleep_killable(unsigned int ms)
+{
+	schedule_timeout_killable(msecs_to_jiffies(ms));
+	return !fatal_signal_pending(current);
+}
+
+/* Whether these may be addresses of user space. */
+bool sev_shim_user_range(unsigned long addr, unsigned long len)
+{
+	return access_ok((void __user *)addr, len);
+}
+
+/* Maps private memory that the kernel does not use as RAM. */
+void *sev_shim_map_private(u64 pa, size_t len)
+{
+	return (__force void *)ioremap_encrypted(pa, len);
+}
+
+void sev_shim_unmap_private(void *mem)
+{
+	iounmap((__force void __iomem *)mem);
 }
 
 void *sev_shim_alloc(size_t len)

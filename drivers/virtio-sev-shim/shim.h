@@ -5,12 +5,24 @@
 
 #include <linux/types.h>
 
+struct aes_gcm_key;
+struct semaphore;
+struct snp_msg_desc;
+
 /* shim.c */
 bool sev_shim_encryption_leaf(u32 regs[4]);
 int sev_shim_read_msr(u32 msr, u64 *value);
 bool sev_shim_memory_is_encrypted(void);
 u8 sev_shim_vmpl(void);
 bool sev_shim_may_sleep(void);
+int sev_shim_vmpck_id(void);
+bool sev_shim_lab_transport(void);
+void sev_shim_taint_test(void);
+void sev_shim_sema_init(struct semaphore *sem);
+bool sev_shim_sleep_killable(unsigned int ms);
+bool sev_shim_user_range(unsigned long addr, unsigned long len);
+void *sev_shim_map_private(u64 pa, size_t len);
+void sev_shim_unmap_private(void *mem);
 void *sev_shim_alloc(size_t len);
 void sev_shim_free(void *mem, size_t len);
 int sev_shim_make_shared(void *mem, int pages);
@@ -29,6 +41,30 @@ int sev_shim_add_attributes(const char *const *names, unsigned int count, unsign
 void sev_shim_remove_attributes(void);
 void sev_shim_notify(const char *name);
 ssize_t sev_shim_show(unsigned int index, char *buf, size_t len);
+
+/* gcm.c */
+struct aes_gcm_key *sev_shim_gcm_prepare(const u8 *key);
+void sev_shim_gcm_destroy(struct aes_gcm_key *key);
+void sev_shim_gcm_encrypt(const struct aes_gcm_key *key, const u8 *iv, const u8 *aad, size_t aad_len,
+			  u8 *text, size_t len, u8 *tag);
+int sev_shim_gcm_decrypt(const struct aes_gcm_key *key, const u8 *iv, const u8 *aad, size_t aad_len,
+			 u8 *text, size_t len, const u8 *tag);
+
+/* snp.c */
+bool sev_shim_is_snp_guest(void);
+struct snp_msg_desc *sev_shim_snp_open(int vmpck);
+void sev_shim_snp_close(struct snp_msg_desc *desc);
+int sev_shim_snp_vmpck(const struct snp_msg_desc *desc);
+int sev_shim_snp_request(struct snp_msg_desc *desc, u8 type, u8 version, u64 exit_code, void *request,
+			 size_t len, void *out, size_t out_len, void *certs, u32 *pages, u64 *exitinfo2);
+
+/* tsm.c and tsm.rs */
+#define SEV_SHIM_OUTBLOB_LEN 4000
+#define SEV_SHIM_AUXBLOB_LEN 16384
+int sev_shim_provide_reports(unsigned int privlevel_floor);
+void sev_shim_stop_providing_reports(void);
+int sev_shim_report(const u8 *inblob, unsigned int privlevel, u8 *out, size_t *out_len, u8 *aux,
+		    size_t *aux_len);
 
 /* flip_test.c */
 u64 sev_shim_page_entry(const void *mem, unsigned int *level);

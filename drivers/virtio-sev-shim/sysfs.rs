@@ -28,6 +28,7 @@ use memenc::status::{
 
 use crate::{
     ffi,
+    guest,
     ledger::LEDGER,
     protection::{
         self,
@@ -40,7 +41,7 @@ use crate::{
 type Tell = fn(&Facts, &Counters, &mut Formatter<'_>) -> fmt::Result;
 
 /// The files beside the features.
-const FILES: [(&CStr, Tell); 13] = [
+const FILES: [(&CStr, Tell); 14] = [
     (c"protection", |facts, _, out| match &facts.protection {
         Ok(protection) => out.write_str(protection.level().name()),
         Err(_) => out.write_str("contradiction"),
@@ -64,6 +65,9 @@ const FILES: [(&CStr, Tell); 13] = [
             None => out.write_str("none"),
         }
     }),
+    (c"guest_requests", |_, _, out| {
+        out.write_str(guest::active().map_or("none", |guest| guest.name()))
+    }),
     (c"shared_pages", |_, counters, out| {
         write!(out, "{}", counters.shared)
     }),
@@ -86,7 +90,7 @@ const FILES: [(&CStr, Tell); 13] = [
 ];
 
 /// Those that change; who polls them is woken.
-const COUNTERS: Range<usize> = 7..12;
+const COUNTERS: Range<usize> = 8..13;
 
 fn tell_bit(facts: &Facts, bit: SevStatus, out: &mut Formatter<'_>) -> fmt::Result {
     out.write_str(if facts.status.contains(bit) { "1" } else { "0" })

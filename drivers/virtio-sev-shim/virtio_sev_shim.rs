@@ -1,45 +1,115 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Guest helper for AMD SEV: what protects this VM, and memory that is shared with the host.
+//! Guest helper for AMD SEV: what protects this VM, memory that is shared with the host, and requests to
+//! the firmware.
 //!
-//! What can be decided without hardware is in the crate [`memenc`]; here is the border with the
-//! kernel:
+//! What can be decided without hardware is in the crates [`memenc`] and [`psp`] (guest messages); here
+//! is the border with the kernel:
 //!
 //! - [`shared`]: shared memory, for other drivers, too; `flip`: how pages become shared and private
 //!   again; `ledger`: what is shared now, and the counters;
 //! - `protection`: what protects this VM; `sysfs`: what administrators see of all that;
-//! - `ffi`: the functions of the C files.
+//! - `guest`: what is served over the way to the firmware in use; `sev_guest`: the node
+//!   `/dev/sev-guest`; `tsm`: reports in configfs; `transport`: what a way is; `snp` and `lab`: the two
+//!   there are; `gcm`: the cipher;
+//! - `fair_lock` and `user`, as in the host driver; `ffi`: the functions of the C files.
 //!
-//! Unsafe code stands in `ffi` and `flip`, `shared` (memory by its address), `sysfs` (the C ABI) and here
-//! (a static).
+//! Unsafe code stands in `ffi`, `flip` and `shared` (memory by its address), `fair_lock` (C objects),
+//! `sysfs` and `tsm` (the C ABI), `lab` (a device id), `guest` and here (statics).
 
+#[path = "../common/fair_lock.rs"]
+#[expect(dead_code, reason = "the host driver also waits unkillably")]
+mod fair_lock;
 mod ffi;
 mod flip;
+mod gcm;
+mod guest;
+mod lab;
 mod ledger;
 mod protection;
+mod sev_guest;
 pub mod shared;
+mod snp;
 mod sysfs;
+mod transport;
+mod tsm;
+#[path = "../common/user.rs"]
+mod user;
 
 #[cfg(CONFIG_VIRTIO_SEV_SHIM_KUNIT_TEST)]
 mod flip_test;
 
-use kernel::prelude::*;
+use kernel::{
+    driver::Registration,
+    pci,
+    prelude::*, //
+};
+
+/// The lab's device has a driver only if the administrator wants one.
+type LabRegistration = Pin<KBox<Registration<pci::Adapter<lab::LabDriver>>>>;
 
 struct ShimModule {
     // They go in this order.
+    _lab: Option<LabRegistration>,
+    _requests: Requests,
     _sysfs: sysfs::Directory,
     _memory: Memory,
 }
 
 impl kernel::Module for ShimModule {
-    fn init(_module: &'static ThisModule) -> Result<Self> {
-        // SAFETY: This runs once, before anything can use the lock.
-        unsafe { ledger::LEDGER.init() };
+    fn init(module: &'static ThisModule) -> Result<Self> {
+        // SAFETY: This runs once, before anything can use the locks.
+        unsafe {
+            ledger::LEDGER.init();
+            guest::SERVED.init();
+        };
         protection::find_out();
+        let memory = Memory;
+        let sysfs = sysfs::Directory::new()?;
+        let requests = Requests::new()?;
+        let lab = if ffi::lab_transport() {
+            let name = <Self as kernel::ModuleMetadata>::NAME;
+            Some(KBox::pin_init(Registration::new(name, module), GFP_KERNEL)?)
+        } else {
+            None
+        };
         Ok(ShimModule {
-            _sysfs: sysfs::Directory::new()?,
-            _memory: Memory,
+            _lab: lab,
+            _requests: requests,
+            _sysfs: sysfs,
+            _memory: memory,
         })
+    }
+}
+
+/// Requests to the firmware of an SEV-SNP guest, as long as the module is there.
+struct Requests;
+
+impl Requests {
+    fn new() -> Result<Self> {
+        if !ffi::is_snp_guest() {
+            if !ffi::lab_transport() {
+                pr_info!("no /dev/sev-guest: only SEV-SNP guests can ask the firmware\n");
+            }
+            return Ok(Requests);
+        }
+        if ffi::lab_transport() {
+            pr_err!("lab_transport=1 in an SEV-SNP guest: its reports would be no reports\n");
+            return Err(EINVAL);
+        }
+        let snp = KBox::new(snp::Snp::new(ffi::vmpck_id())?, GFP_KERNEL);
+        // Without it the rest of the module is useful all the same.
+        match snp.map_err(Error::from).and_then(|snp| guest::publish(snp)) {
+            Ok(()) => pr_info!("/dev/sev-guest asks the firmware\n"),
+            Err(error) => pr_err!("no /dev/sev-guest: {:?}\n", error),
+        }
+        Ok(Requests)
+    }
+}
+
+impl Drop for Requests {
+    fn drop(&mut self) {
+        guest::withdraw();
     }
 }
 

@@ -6,6 +6,8 @@
 //! has no killable wait for one. A semaphore with one unit has both: `up()` gives the unit to the first
 //! waiter, and `down_killable()` waits. C header:
 //! [`include/linux/semaphore.h`](srctree/include/linux/semaphore.h).
+//!
+//! A module that has this file has a function `ffi::init_semaphore`: in C it is inline.
 
 use core::{
     cell::UnsafeCell,
