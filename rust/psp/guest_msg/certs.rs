@@ -12,7 +12,7 @@ use zerocopy_derive::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 /// Bytes of an entry of the table.
 pub const ENTRY_LEN: usize = 24;
 
-/// What a certificate is, as its sixteen bytes lie: the first three groups little-endian.
+/// What a certificate is: sixteen bytes, in the order in which a GUID is printed.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned,
 )]

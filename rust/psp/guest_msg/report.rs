@@ -118,7 +118,7 @@ pub struct AttestationReport {
     /// CPUID stepping.
     pub cpuid_stepping: u8,
     reserved2: [u8; 21],
-    /// Identifies the chip; zero if masked or if the VLEK signed.
+    /// Identifies the chip; zero if masked.
     pub chip_id: [u8; 64],
     /// The TCB version that the firmware never goes back behind.
     pub committed_tcb: TcbVersion,

@@ -90,7 +90,7 @@ impl Drop for Vmpck {
 #[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
 pub struct SecretsPage {
-    /// Version of this layout: 2 to 4.
+    /// Version of this layout.
     pub version: U32,
     /// Bit 0: a migration agent is there.
     pub flags: U32,

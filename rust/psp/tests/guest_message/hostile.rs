@@ -9,7 +9,7 @@
 use psp::guest_msg::{Exit, ExitInfo2, Exited, GivenUp, Message, Step, Why};
 use zerocopy::IntoBytes;
 
-use crate::peer::{request, Pair};
+use super::peer::{request, Pair, Peer};
 
 /// Takes bytes off the front, zeros when there are none.
 struct Input<'a>(&'a [u8]);
@@ -44,19 +44,14 @@ struct Host {
 
 impl Host {
     /// Gives the request to the firmware, if it did not do that before.
-    fn ask(&mut self, pair: &mut crate::peer::Peer, sent: &Message) {
+    fn ask(&mut self, pair: &mut Peer, sent: &Message) {
         if self.answer.is_none() {
             self.answer = pair.answer(sent);
             self.seen.extend(self.answer.clone());
         }
     }
 
-    fn show(
-        &mut self,
-        input: &mut Input<'_>,
-        sent: &Message,
-        peer: &mut crate::peer::Peer,
-    ) -> Shown {
+    fn show(&mut self, input: &mut Input<'_>, sent: &Message, peer: &mut Peer) -> Shown {
         let choice = input.byte();
         if choice % 8 < 6 {
             self.ask(peer, sent);
@@ -178,17 +173,4 @@ fn exchange(input: &mut Input<'_>, pair: &mut Pair, host: &mut Host) {
         _ => drop(exchange.give_up(GivenUp::Killed)),
     }
     assert!(witness.key_is_gone());
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(2000))]
-        #[test]
-        fn no_host_is_believed(input in proptest::collection::vec(any::<u8>(), 0..200)) {
-            super::run(&input);
-        }
-    }
 }

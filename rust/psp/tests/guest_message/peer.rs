@@ -9,10 +9,7 @@ use std::rc::Rc;
 
 use aes_gcm::aead::AeadInPlace;
 use aes_gcm::{Aes256Gcm, KeyInit, Nonce};
-use psp::guest_msg::{
-    Aead, Channel, ExitInfo2, Exited, Forged, Header, Message, MsgType, Request, Slot, Step,
-    VmpckId,
-};
+use psp::guest_msg::{Aead, Channel, Forged, Header, Message, MsgType, Request, Slot, VmpckId};
 
 pub(crate) const KEY: [u8; 32] = *b"a key of no more than one guest.";
 
@@ -221,21 +218,5 @@ pub(crate) fn request(payload: &[u8], exit: psp::guest_msg::Exit) -> Request<'_>
         msg_version: 1,
         payload,
         exit,
-    }
-}
-
-/// Bytes of the answer, if that is what there is.
-pub(crate) fn done(step: Step<'_, Watched, SharedSlot>) -> Option<usize> {
-    match step {
-        Step::Done(len) => Some(len),
-        Step::Failed(_) | Step::Busy(_) | Step::Plain(_) => None,
-    }
-}
-
-/// The host came back with this.
-pub(crate) fn exited(exitinfo2: u64) -> Exited {
-    Exited {
-        exitinfo2: ExitInfo2(exitinfo2),
-        pages: 0,
     }
 }

@@ -9,9 +9,25 @@ use psp::guest_msg::{
 };
 use zerocopy::IntoBytes;
 
-use crate::peer::{done, exited, request, Pair};
+use crate::peer::{request, Pair, SharedSlot, Watched};
 
 const PAYLOAD: [u8; 96] = [0x17; 96];
+
+/// Bytes of the answer, if that is what there is.
+fn done(step: Step<'_, Watched, SharedSlot>) -> Option<usize> {
+    match step {
+        Step::Done(len) => Some(len),
+        Step::Failed(_) | Step::Busy(_) | Step::Plain(_) => None,
+    }
+}
+
+/// The host came back with this.
+fn exited(exitinfo2: u64) -> Exited {
+    Exited {
+        exitinfo2: ExitInfo2(exitinfo2),
+        pages: 0,
+    }
+}
 
 /// Sends a request and gives the exchange this end.
 fn failure(pair: &mut Pair, exit: Exit, answers: &mut [(u64, Message)], out: &mut [u8]) -> Failure {

@@ -29,4 +29,8 @@ proptest! {
     fn certificates_find_nothing(input in vec(any::<u8>(), 0..24)) {
         fuzz::certificates::run(&input);
     }
+    #[test]
+    fn guest_message_finds_nothing(input in vec(any::<u8>(), 0..200)) {
+        fuzz::guest_message::run(&input);
+    }
 }

@@ -10,6 +10,7 @@ pub mod commands;
 pub mod device;
 pub mod driver;
 pub mod fields;
+pub mod guest_message;
 pub mod machine;
 #[path = "../../tests/model/mod.rs"]
 pub mod model;
