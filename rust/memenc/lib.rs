@@ -3,10 +3,10 @@
 //! Encrypted memory as an AMD SEV guest sees it.
 //!
 //! Everything about it that needs no hardware: what CPUID and SEV_STATUS say about the protection of
-//! this VM, where the C-bit is in addresses and page-table entries, and which pages the tables map
-//! private and shared. Nothing in here allocates, sleeps, locks, logs or reads a register; the outside
-//! world comes in as arguments and small traits. The same source is compiled by Kbuild into
-//! `virtio_sev_shim.ko` and by cargo for tests and user-space programs.
+//! this VM, where the C-bit is in addresses and page-table entries, which pages the tables map private
+//! and shared, and how that is changed. Nothing in here allocates, sleeps, locks, logs or reads a
+//! register; the outside world comes in as arguments and small traits. The same source is compiled by
+//! Kbuild into `virtio_sev_shim.ko` and by cargo for tests and user-space programs.
 //!
 //! What comes in may be wrong or hostile: CPUID is the host's word, and so is all of shared memory.
 //! Each function gives an answer or an error for any input, and ends.
@@ -38,5 +38,6 @@
 pub mod bits;
 pub mod cbit;
 pub mod entry;
+pub mod flip;
 pub mod status;
 pub mod walk;

@@ -175,6 +175,21 @@ impl Machine {
         unreachable!("level 1 has leaves alone")
     }
 
+    /// What the tables above an entry do not allow, as bits of the entry: writes, user mode.
+    pub(crate) fn denied(self, ram: &Ram, cr3: u64, va: u64) -> u64 {
+        let (mut pointer, mut denied) = (cr3, 0);
+        for level in (2..=self.depth()).rev() {
+            let frame = self.frame(&format!("{pointer:064b}"), 51, 12);
+            pointer =
+                ram.pages[&(frame, self.private(pointer))][(va >> (9 * level + 3) & 511) as usize];
+            if pointer & 1 == 0 || level < 4 && pointer & 0x80 != 0 {
+                break;
+            }
+            denied |= !pointer & 6;
+        }
+        denied
+    }
+
     /// Bits `high` to `low` of an entry without the encryption's.
     fn frame(self, bits: &str, high: u32, low: u32) -> u64 {
         let mut bits: Vec<u8> = bits.bytes().collect();
@@ -232,7 +247,7 @@ impl Tables {
             let index = va >> (12 + 9 * (above - 1)) & 511;
             if *self.slot(table, index) == 0 {
                 let new = self.table();
-                *self.slot(table, index) = new | 0x63;
+                *self.slot(table, index) = new | 0x67;
             }
             table = *self.slot(table, index);
         }
