@@ -105,6 +105,8 @@ def _vm_options(command):
     command.add_argument("--append", action="append", default=[], metavar="WORDS", help="more words for the kernel's command line")
     command.add_argument("--timeout", type=_seconds, metavar="SECONDS", help="end the VM when COMMAND has run for this time, with status 124")
     command.add_argument("--seal", choices=("yes", "no"), help="role guest: seal its private memory")
+    command.add_argument("--expect-private", type=_hexadecimal, action="append", default=[], metavar="HEX",
+                         help="role guest: fail when these bytes are in shared memory in the end, or not in private memory")
     command.add_argument("--nested", action="store_true", help="role host: let guests of its KVM execute")
 
 
@@ -115,6 +117,12 @@ def _number(low, high):
             raise argparse.ArgumentTypeError(f"{value} is not between {low} and {high}")
         return value
     return number
+
+
+def _hexadecimal(text):
+    if len(bytes.fromhex(text)) < guest_memory.SHORTEST:
+        raise argparse.ArgumentTypeError(f"{text} is shorter than {guest_memory.SHORTEST} bytes")
+    return text
 
 
 def _seconds(text):
@@ -150,8 +158,9 @@ def _check_role(options):
     guest = options.role == "guest"
     if options.nested:
         raise LabError("--nested is not supported yet", status=EXIT_USAGE)
-    if options.seal and not guest:
-        raise LabError("--seal needs --role guest", status=EXIT_USAGE)
+    for option, given in {"--seal": options.seal, "--expect-private": options.expect_private}.items():
+        if given and not guest:
+            raise LabError(f"{option} needs --role guest", status=EXIT_USAGE)
     if guest and options.mem > guest_memory.MOST_MIB:
         raise LabError(f"--role guest has at most {guest_memory.MOST_MIB} MiB of memory", status=EXIT_USAGE)
 

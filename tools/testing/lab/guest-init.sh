@@ -81,7 +81,12 @@ port() {
 }
 
 wait_for_ports
-exec 3>"$(port lab.control)"
+host=$(port lab.host)
+[ -z "$host" ] || ln -s "${host#/dev/}" /dev/lab-host
+exec 3<>"$(port lab.control)"
+# The lab may have to do something to the VM (seal its memory) before anything of interest runs.
+echo booted >&3
+read -r _ <&3
 while read -r driver; do
 	# shellcheck disable=SC2086 # a module and its parameters
 	chroot /root modprobe $driver || echo "warning modprobe $driver failed" >&3

@@ -40,7 +40,7 @@ def _psp_emu(root):
 def sev_cpu(root):
     """The QEMU plugin."""
     plugin = "libsev_cpu.so"
-    return _built(root, "sev-cpu", (TESTING / "sev-cpu",), (plugin,), "the QEMU plugin", lines=5) / plugin
+    return _built(root, "sev-cpu", (CHECKOUT / "rust/memenc", TESTING / "sev-cpu"), (plugin,), "the QEMU plugin", lines=5) / plugin
 
 
 def sevctl(root):

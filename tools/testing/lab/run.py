@@ -60,6 +60,7 @@ def run(options):
         "logs": RUN, "kept_logs": str(progress.new_log("vm").with_suffix("")),
         "psps": [], "wbinvd": WBINVD, "count_instructions": options.count_instructions,
         "plugin": str(made["sev-cpu"]) if "sev-cpu" in made else None, "memory": guest_memory.describe(RUN),
+        "expect_private": options.expect_private, "seal": options.role == "guest" and options.seal != "no",
     }
     binds = []
     if options.share:

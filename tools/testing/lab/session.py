@@ -21,8 +21,11 @@ import termios
 import time
 from pathlib import Path
 
-from . import guest_memory, vm
+from . import vm
 from .errors import EXIT_LAB, EXIT_TIMEOUT, LabError
+from .guest_memory import GuestMemory
+from .host_view import HostView
+from .qmp import Gone, Qmp
 from .streams import Console, Control, Stream, to_descriptor
 
 # TIMEOUT: a debug kernel with KASAN needs more than a minute on a slow machine.
@@ -54,7 +57,7 @@ class Session:
         self.spec = spec
         self.logs = Path(spec["logs"])
         self.processes = {}
-        self.begun = False
+        self.let_go = self.begun = False
         self.warned = False
 
     def run(self):
@@ -67,6 +70,8 @@ class Session:
             self._start_qemu()
             try:
                 return self._follow()
+            except Gone:
+                self._report_death("qemu")
             except HungBoot:
                 self.processes["qemu"].kill()
                 self.processes["qemu"].wait()
@@ -87,6 +92,7 @@ class Session:
             if self.control.status is not None:
                 # The guest reports its status after everything else: all output has arrived.
                 self._pump()
+                self._check_private()
                 return self.control.status
             self._check_guest()
             for event in events:
@@ -94,6 +100,8 @@ class Session:
                     self._report_death(event)
                 elif event.ended:
                     selector.unregister(event.socket)
+            if self.control.booted:
+                self._let_go()
             if self.control.ready:
                 self._command_has_begun()
             elif time.monotonic() > started + BOOT_SECONDS:
@@ -138,8 +146,6 @@ class Session:
             time.sleep(0.005)
 
     def _start_qemu(self):
-        if self.spec["role"] == "guest":
-            guest_memory.create(self.spec["memory"], self.spec["mem"])
         self.console = Console(self.logs / "console.log")
         self.control = Control(self._warn)
         self.streams = {"console": Stream(self.console.feed), "control": Stream(self.control.feed)}
@@ -148,7 +154,14 @@ class Session:
         else:
             self.streams["stdout"] = Stream(to_descriptor(1))
             self.streams["stderr"] = Stream(to_descriptor(2))
-        ends = {name: stream.qemus_end for name, stream in self.streams.items()}
+        ends = {}
+        if self.spec["role"] == "guest":
+            self.memory = GuestMemory(self.spec["memory"], self.spec["mem"])
+            self.qmp = Qmp()
+            ends = {"qmp": self.qmp.qemus_end, "orders": self.memory.plugins_end}
+            view = HostView(self.memory, self.qmp, lambda answer: _send(self.streams["host"].socket, answer))
+            self.streams["host"] = Stream(view.feed)
+        ends |= {name: stream.qemus_end for name, stream in self.streams.items()}
         self.input = None
         if self.spec["terminal"]:
             self.input = self.streams["terminal"].socket
@@ -166,6 +179,25 @@ class Session:
             log.flush()
             self.processes[name] = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, **options)
         return self.processes[name]
+
+    def _let_go(self):
+        if not self.let_go:
+            self.let_go = True
+            if self.spec["seal"]:
+                self.memory.seal(self.qmp)
+            _send(self.streams["control"].socket, b"go\n")
+
+    def _check_private(self):
+        """What `--expect-private` names must have stayed private."""
+        patterns = [bytes.fromhex(text) for text in self.spec["expect_private"]]
+        if not patterns:
+            return
+        with self.qmp.stopped():
+            in_shared, in_private = self.memory.find(patterns)
+        if in_shared:
+            raise LabError(f"--expect-private: {in_shared} of {len(patterns)} are in shared memory")
+        if in_private < len(patterns) and self.control.status == 0:
+            raise LabError(f"--expect-private: only {in_private} of {len(patterns)} are in private memory; nothing is known of the others")
 
     def _command_has_begun(self):
         if not self.begun:

@@ -57,12 +57,12 @@ class Console:
 
 
 class Control:
-    """What guest-init.sh reports, a line each: `ready`, `warning TEXT`, `status N`."""
+    """What guest-init.sh reports, a line each: `booted`, which it wants to be answered, `ready`, `warning TEXT`, `status N`."""
 
     def __init__(self, warn):
         self._warn = warn
         self._rest = b""
-        self.ready = False
+        self.booted = self.ready = False
         self.status = None
 
     def feed(self, data):
@@ -70,7 +70,9 @@ class Control:
         *lines, self._rest = (self._rest + data).split(b"\n")
         for line in lines:
             word, _, argument = line.decode(errors="replace").partition(" ")
-            if word == "ready":
+            if word == "booted":
+                self.booted = True
+            elif word == "ready":
                 self.ready = True
             elif word == "warning":
                 self._warn(argument)

@@ -18,7 +18,8 @@ THROUGH_DMA_API = ",iommu_platform=on,disable-legacy=on"
 
 
 def command_line(spec, fds):
-    """QEMU's arguments. `fds` are its ends of the sockets: console, control, stdin, stdout, stderr, terminal."""
+    """QEMU's arguments. `fds` are its ends of the sockets: console, control, stdin, stdout, stderr, terminal; in a guest host
+    and, of the monitor and the plugin, qmp and orders."""
     host, guest = spec["role"] == "host", spec["role"] == "guest"
     virtio = THROUGH_DMA_API if guest else ""
     arguments = [
@@ -32,7 +33,7 @@ def command_line(spec, fds):
         "-chardev", f"socket,id=console,fd={fds['console']}", "-serial", "chardev:console",
         "-device", f"virtio-serial-pci,max_ports=8{virtio}",
     ]
-    for name in ("control", "stdin", "stdout", "stderr"):
+    for name in ("control", "host", "stdin", "stdout", "stderr"):
         if name in fds:
             arguments += ["-chardev", f"socket,id={name},fd={fds[name]}",
                           "-device", f"virtserialport,chardev={name},name=lab.{name}"]
@@ -41,8 +42,10 @@ def command_line(spec, fds):
     arguments += _directory("root", spec["root"], "on", virtio)
     if spec["share"]:
         arguments += _directory("share", spec["share"], "off", virtio)
+    if "qmp" in fds:
+        arguments += ["-chardev", f"socket,id=qmp,fd={fds['qmp']}", "-mon", "chardev=qmp,mode=control"]
     if spec["plugin"]:
-        arguments += ["-plugin", _plugin(spec)]
+        arguments += ["-plugin", _plugin(spec, fds)]
     for psp in spec["psps"]:
         arguments += ["-device", '{"driver":"vfio-user-pci","socket":{"path":"%s","type":"unix"}}' % psp["socket"]]
     return arguments
@@ -62,13 +65,15 @@ def _guest_memory(spec):
             "-object", f"{backend},id=private,mem-path={memory['private']}",
             # Not a DIMM: ACPI would announce it, and the kernel use it as more RAM. Nothing announces this one but its
             # virtio device, which has no driver here (run.py).
-            "-device", f"virtio-pmem-pci,memdev=private,memaddr={memory['c_bit']:#x}{THROUGH_DMA_API}"]
+            "-device", f"virtio-pmem-pci,memdev=private,memaddr={memory['address']:#x}{THROUGH_DMA_API}"]
 
 
-def _plugin(spec):
+def _plugin(spec, fds):
     arguments = [spec["plugin"], f"role={spec['role']}"]
     if spec["role"] == "host":
         arguments += [f"model={spec['model']}", f"wbinvd={spec['wbinvd']}"]
+    if spec["role"] == "guest":
+        arguments += [f"orders={fds['orders']}", *(f"{name}={spec['memory'][name]}" for name in ("shared", "private"))]
     if spec["count_instructions"]:
         arguments.append("instructions=count")
     return ",".join(arguments)

@@ -2,32 +2,16 @@
 """`tools/lab shell`, on a terminal of its own."""
 
 import os
-import select
 import signal
 import subprocess
 
 from lab.processes import assert_gone, descendants
-from lab.suites import Failure, contains, equal
+from lab.suites import contains, equal
+from lab.terminals import read_until
 
 # The small kernel on one CPU boots in a third of the time; Debian's, and more CPUs, have tests of their own.
 KERNELS = ("kunit",)
 SHELL = ("shell", "--role", "plain", "--kernel", "kunit", "--smp", "1")
-
-# TIMEOUT: a boot on a busy machine.
-READ_SECONDS = 120
-
-
-def read_until(terminal, end):
-    """What a terminal shows up to `end`, or all of it when the other side closes."""
-    output = b""
-    try:
-        while end not in output:
-            if not select.select([terminal], [], [], READ_SECONDS)[0]:
-                raise Failure(f"nothing came for {READ_SECONDS} s after {output!r}")
-            output += os.read(terminal, 4096)
-    except OSError:  # closed
-        pass
-    return output
 
 
 def test_shell_gives_a_terminal(context):

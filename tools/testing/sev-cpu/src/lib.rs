@@ -8,17 +8,32 @@
 //! same way, and counted in FILE when there is one. With `instructions=count`, in any role, the instructions that the
 //! guest's kernel executes are counted too, and programs can ask for their number.
 //!
-//! `answers` holds what is answered, `instructions` and `wbinvd` count, `qemu` speaks to QEMU.
+//! With `orders=FD,shared=FILE,private=FILE` a guest's private memory, until then FILE with a second name, is sealed
+//! when the socket FD says so.
+//!
+//! `answers` holds what is answered, `instructions` and `wbinvd` count, `seal` seals, with `memory` and `filling`; `qemu`
+//! speaks to QEMU.
 
 mod answers;
+mod filling;
 mod instructions;
+mod memory;
 mod qemu;
+mod seal;
 mod wbinvd;
 
 use answers::{Model, Role};
 use core::ffi::{c_char, c_int, c_uint, c_void, CStr};
 use qemu::Reg;
-use std::{path::PathBuf, sync::OnceLock};
+use seal::Seal;
+use std::{
+    os::{
+        fd::{FromRawFd, OwnedFd, RawFd},
+        unix::net::UnixStream,
+    },
+    path::PathBuf,
+    sync::{Mutex, OnceLock},
+};
 use wbinvd::Counters;
 
 /// Read by QEMU before anything else: it refuses a plugin whose version it does not serve, and says so.
@@ -38,6 +53,9 @@ static ROLE: OnceLock<Role> = OnceLock::new();
 static COUNTERS: OnceLock<Counters> = OnceLock::new();
 /// What each CPU has executed of the kernel; empty when nobody asked for it.
 static INSTRUCTIONS: OnceLock<qemu::Counter> = OnceLock::new();
+
+/// What is to be sealed, until the thread for it has been started.
+static SEAL: Mutex<Option<Seal>> = Mutex::new(None);
 
 /// The instructions that are watched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,6 +84,15 @@ struct Arguments {
     role: Role,
     wbinvd: Option<PathBuf>,
     instructions: bool,
+    sealed: Option<Sealed>,
+}
+
+/// Memory that is to be sealed: who orders it, and the two names of its file.
+#[derive(Debug, PartialEq)]
+struct Sealed {
+    orders: RawFd,
+    shared: PathBuf,
+    private: PathBuf,
 }
 
 /// Called by QEMU when it loads the plugin; anything but 0 ends QEMU.
@@ -119,12 +146,23 @@ fn prepare(arguments: Arguments, cpus: usize) -> Result<bool, String> {
             .map_err(|error| format!("{}: {error}", path.display()))?;
         COUNTERS.get_or_init(|| counters);
     }
+    if let Some(sealed) = arguments.sealed {
+        // SAFETY: by the meaning of the argument the descriptor is there for this plugin, and for nobody else.
+        let orders = unsafe { OwnedFd::from_raw_fd(sealed.orders) };
+        // PANIC: nobody can have panicked with the lock held; it would have been the end of QEMU.
+        *SEAL.lock().unwrap() = Some(Seal {
+            orders: UnixStream::from(orders),
+            shared: sealed.shared,
+            private: sealed.private,
+        });
+    }
     Ok(arguments.instructions)
 }
 
 /// What the arguments ask for. The role is a must, and so is what it needs; what belongs to another role is refused.
 fn parse(arguments: impl Iterator<Item = String>) -> Result<Arguments, String> {
     let (mut role, mut model, mut status, mut wbinvd) = (None, None, None, None);
+    let (mut orders, mut shared, mut private) = (None, None, None);
     let mut instructions = false;
     for argument in arguments {
         match argument.split_once('=') {
@@ -137,13 +175,31 @@ fn parse(arguments: impl Iterator<Item = String>) -> Result<Arguments, String> {
             }
             Some(("wbinvd", file)) => wbinvd = Some(PathBuf::from(file)),
             Some(("instructions", "count")) => instructions = true,
+            Some(("orders", number)) => {
+                orders = Some(
+                    number
+                        .parse()
+                        .map_err(|_| format!("bad descriptor {number}"))?,
+                );
+            }
+            Some(("shared", file)) => shared = Some(PathBuf::from(file)),
+            Some(("private", file)) => private = Some(PathBuf::from(file)),
             _ => return Err(format!("unknown argument {argument}")),
         }
     }
-    let role = match (role.as_deref(), model, status, &wbinvd) {
-        (Some("host"), Some(model), None, _) => Role::Host(model),
-        (Some("guest"), None, status, None) => Role::Guest(status.unwrap_or(SEV_ENABLED)),
-        (Some("plain"), None, None, None) => Role::Plain,
+    let sealed = match (orders, shared, private) {
+        (Some(orders), Some(shared), Some(private)) => Some(Sealed {
+            orders,
+            shared,
+            private,
+        }),
+        (None, None, None) => None,
+        _ => return Err("orders, shared and private belong together".into()),
+    };
+    let role = match (role.as_deref(), model, status, &wbinvd, &sealed) {
+        (Some("host"), Some(model), None, _, None) => Role::Host(model),
+        (Some("guest"), None, status, None, _) => Role::Guest(status.unwrap_or(SEV_ENABLED)),
+        (Some("plain"), None, None, None, None) => Role::Plain,
         (Some("host"), None, ..) => return Err("model=NAME is missing".into()),
         (Some(name @ ("host" | "guest" | "plain")), ..) => {
             return Err(format!("role={name} has no use for all of the arguments"))
@@ -155,6 +211,7 @@ fn parse(arguments: impl Iterator<Item = String>) -> Result<Arguments, String> {
         role,
         wbinvd,
         instructions,
+        sealed,
     })
 }
 
@@ -162,6 +219,16 @@ extern "C" fn on_vcpu(_vcpu: c_uint, _userdata: *mut c_void) {
     if !qemu::find_registers() {
         eprintln!("sev-cpu: QEMU does not name the registers as expected");
         std::process::exit(1);
+    }
+    // From a virtual CPU's thread, because the new one then has all signals blocked as that one has: they are for QEMU's.
+    // PANIC: as in `prepare`.
+    if let Some(seal) = SEAL.lock().unwrap().take() {
+        std::thread::spawn(move || {
+            if let Err(error) = seal.serve() {
+                eprintln!("sev-cpu: cannot take orders: {error}");
+                std::process::exit(1);
+            }
+        });
     }
 }
 
@@ -237,6 +304,7 @@ mod tests {
             role: Role::Host(model),
             wbinvd: None,
             instructions: false,
+            sealed: None,
         };
         assert_eq!(
             parse_all(&["role=host", "model=genoa"]).as_ref(),
@@ -270,9 +338,21 @@ mod tests {
                 role,
                 wbinvd: None,
                 instructions,
+                sealed: None,
             };
             assert_eq!(parse_all(arguments), Ok(expected), "{arguments:?}");
         }
+    }
+
+    #[test]
+    fn what_to_seal_is_understood() {
+        let arguments = ["role=guest", "orders=7", "shared=/a", "private=/b=c"];
+        let sealed = Sealed {
+            orders: 7,
+            shared: "/a".into(),
+            private: "/b=c".into(),
+        };
+        assert_eq!(parse_all(&arguments).unwrap().sealed, Some(sealed));
     }
 
     #[test]
@@ -309,6 +389,9 @@ mod tests {
             &["role=guest", "wbinvd=file"],
             &["role=host", "model=milan", "status=1"],
             &["role=plain", "status=1"],
+            &["role=guest", "orders=1"],
+            &["role=guest", "orders=x", "shared=a", "private=b"],
+            &["role=plain", "orders=1", "shared=a", "private=b"],
             &["role=host", "model=8086"],
             &["role=host", "model=milan", "x"],
             &["role=host", "model=milan", "instructions=on"],

@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: GPL-2.0
+"""What a SEV guest may ask its host: what the host sees of it.
+
+Requests are lines that a program of the guest writes to /dev/lab-host, answers are lines that it reads there:
+
+    find-complement HEX...      `shared N private M`: how many of these byte strings are in which memory. What is looked for is
+                                the complement of HEX, because the request itself comes through shared memory.
+    device-read ADDRESS LENGTH  the bytes that a device reads at a guest-physical address, in hexadecimal
+
+A request that makes no sense is answered by `error WHY`. No virtual CPU runs while the host looks.
+"""
+
+from .errors import LabError
+from .guest_memory import SHORTEST
+
+# What fits in an answer, and in the socket it goes through.
+LONGEST_READ = 4096
+
+
+class HostView:
+    """Answers requests about a `GuestMemory`."""
+
+    def __init__(self, memory, qmp, reply):
+        self._memory, self._qmp, self._reply = memory, qmp, reply
+        self._rest = b""
+
+    def feed(self, data):
+        """Take what the guest wrote."""
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        for line in lines:
+            words = line.decode(errors="replace").split()
+            try:
+                answer = self._answer(words)
+            except LabError as error:
+                answer = f"error {error}"
+            except ValueError:
+                answer = f"error a number is none in {' '.join(words)}"
+            self._reply(f"{answer}\n".encode())
+
+    def _answer(self, words):
+        match words:
+            case ["find-complement", *patterns] if patterns:
+                patterns = [complement(pattern) for pattern in patterns]
+                with self._qmp.stopped():
+                    return "shared {} private {}".format(*self._memory.find(patterns))
+            case ["device-read", address, length]:
+                address, length = int(address, 0), int(length, 0)
+                if length > LONGEST_READ:
+                    raise LabError(f"at most {LONGEST_READ} bytes")
+                with self._qmp.stopped():
+                    return self._memory.read(address, length).hex()
+        raise LabError("no such request")
+
+
+def complement(text):
+    """The bytes whose complement is `text` in hexadecimal."""
+    pattern = bytes(byte ^ 0xff for byte in bytes.fromhex(text))
+    if len(pattern) < SHORTEST:
+        raise LabError(f"{text} is shorter than {SHORTEST} bytes")
+    return pattern
