@@ -7,8 +7,8 @@
 //! the new encryption, so other processors may use the range meanwhile; what they read is garbage in
 //! between, as contents are not converted. When something fails, all is put back.
 //!
-//! Only this one mapping is changed. Other mappings of the same pages, what the host is told of them,
-//! and caches are the caller's business.
+//! Only this one mapping is changed. Other mappings of the same pages, what the host is told of them
+//! ([`page_state`](crate::page_state)), and caches are the caller's business.
 
 use core::fmt;
 

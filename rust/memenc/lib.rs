@@ -3,10 +3,12 @@
 //! Encrypted memory as an AMD SEV guest sees it.
 //!
 //! Everything about it that needs no hardware: what CPUID and SEV_STATUS say about the protection of
-//! this VM, where the C-bit is in addresses and page-table entries, which pages the tables map private
-//! and shared, and how that is changed. Nothing in here allocates, sleeps, locks, logs or reads a
-//! register; the outside world comes in as arguments and small traits. The same source is compiled by
-//! Kbuild into `virtio_sev_shim.ko` and by cargo for tests and user-space programs.
+//! this VM ([`status`]), where the C-bit is in addresses and page-table entries ([`cbit`], [`entry`]),
+//! which pages the tables map private and shared ([`walk`]), how that is changed ([`flip`]) and the host
+//! told ([`page_state`]), and which pages are shared in all ([`ranges`]). Nothing in here allocates,
+//! sleeps, locks, logs or reads a register; the outside world comes in as arguments and small traits.
+//! The same source is compiled by Kbuild into `virtio_sev_shim.ko` and by cargo for tests and
+//! user-space programs.
 //!
 //! What comes in may be wrong or hostile: CPUID is the host's word, and so is all of shared memory.
 //! Each function gives an answer or an error for any input, and ends.
@@ -39,5 +41,7 @@ pub mod bits;
 pub mod cbit;
 pub mod entry;
 pub mod flip;
+pub mod page_state;
+pub mod ranges;
 pub mod status;
 pub mod walk;
