@@ -7,6 +7,15 @@ import time
 from .suites import Failure
 
 
+def running(context, *run):
+    """A lab that has these arguments, whose VM has begun its COMMAND, and its processes."""
+    process = context.start(*run, "--", "sh", "-c", "echo begun; sleep 1000")
+    line = process.stdout.readline()
+    if line != b"begun\n":
+        raise Failure(f"the guest did not begin: {line!r} {process.communicate()[1]!r}")
+    return process, descendants(process.pid)
+
+
 def descendants(pid):
     """A process and everything below it, as (pid, start time): pids are used again."""
     children, starts = {}, {}

@@ -8,7 +8,7 @@ import sys
 import time
 
 from lab.paths import CHECKOUT, cache_root
-from lab.processes import assert_gone, descendants, find, runs
+from lab.processes import assert_gone, descendants, find, running, runs
 from lab.suites import Failure, contains, equal, exactly
 
 # The small kernel on one CPU boots in a third of the time; Debian's, and more CPUs, have tests of their own.
@@ -25,15 +25,6 @@ def files():
     temporary = {path for path in os.listdir("/tmp") if not path.startswith("lab-test-")}
     with open("/proc/self/mounts") as mounts:
         return cache, temporary, set(mounts), set(os.listdir(cache_root() / "mnt"))
-
-
-def running(context, *arguments):
-    """A lab whose guest has begun its COMMAND, and its processes."""
-    process = context.start(*PLAIN, *arguments, "--", "sh", "-c", "echo begun; sleep 1000")
-    line = process.stdout.readline()
-    if line != b"begun\n":
-        raise Failure(f"the guest did not begin: {line!r} {process.communicate()[1]!r}")
-    return process, descendants(process.pid)
 
 
 def test_a_reader_that_leaves_ends_the_run(context):
@@ -60,7 +51,7 @@ def test_timeout_ends_a_command_that_does_not(context):
 
 
 def test_timeout_ends_a_guest_that_hangs(context):
-    process, processes = running(context, "--timeout", "10")
+    process, processes = running(context, *PLAIN, "--timeout", "10")
     os.kill(find(processes, "qemu-system-x86_64"), signal.SIGSTOP)
     errors = process.communicate(timeout=60)[1]
     equal(process.returncode, EXIT_TIMEOUT, "status")
@@ -112,7 +103,7 @@ def test_a_kernel_that_hangs_at_boot_is_started_again(context):
 
 
 def test_death_of_qemu_is_an_error(context):
-    process, processes = running(context)
+    process, processes = running(context, *PLAIN)
     os.kill(find(processes, "qemu-system-x86_64"), signal.SIGKILL)
     errors = process.communicate(timeout=30)[1]
     equal(process.returncode, EXIT_LAB, "status")
@@ -133,7 +124,7 @@ def test_death_of_the_emulator_is_an_error(context):
 
 def ended_by(context, signum, to_group=False):
     """Send a signal to a running lab; everything must be gone."""
-    process, processes = running(context)
+    process, processes = running(context, *PLAIN)
     if to_group:
         os.killpg(process.pid, signum)
     else:
@@ -160,7 +151,7 @@ def test_sigkill_of_the_lab_ends_everything(context):
 
 
 def test_two_labs_run_at_the_same_time(context):
-    first, processes = running(context)
+    first, processes = running(context, *PLAIN)
     exactly(context.lab(*PLAIN, "echo", "second"), b"second\n", b"", 0)
     equal(first.poll(), None, "the first, meanwhile")
     first.terminate()
