@@ -142,7 +142,7 @@ pub(crate) fn unshare(memory: &impl Memory, ledger: &mut Ledger, block: Block) -
 pub(crate) fn make_private(memory: &impl Memory, ledger: &mut Ledger, block: &Block) -> Fate {
     let range = block.range();
     if !ledger.is_shared(range) {
-        return match ledger.blocks().contains(&(range, State::Leaked)) {
+        return match ledger.is_leaked(range) {
             true => Fate::Leaked,
             false => Fate::Freed,
         };
@@ -166,13 +166,12 @@ pub(crate) fn make_private(memory: &impl Memory, ledger: &mut Ledger, block: &Bl
 
 /// Makes all shared blocks private; they stay with their owners.
 pub(crate) fn unshare_all(memory: &impl Memory, ledger: &mut Ledger) {
-    // Each turn one block is not shared any more, whatever happened.
-    while let Some((range, _)) = ledger
-        .blocks()
-        .iter()
-        .find(|(_, state)| *state == State::Shared)
-    {
-        let range = *range;
+    // Each turn a piece is not shared any more, whatever happened.
+    loop {
+        let piece = ledger.ranges().find(|(_, state)| *state == State::Shared);
+        let Some((range, _)) = piece else {
+            return;
+        };
         let Some(mem) = ffi::va(range.pa) else {
             return;
         };

@@ -1,13 +1,19 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What is shared with the host, and what became of it: every block of pages, and the counters.
+//! What is shared with the host, and what became of it: every page, and the counters.
 
 use kernel::{
+    page::PAGE_SHIFT,
     prelude::*,
     sync::global_lock, //
 };
+use memenc::ranges::{
+    self,
+    Ranges,
+    Storage, //
+};
 
-/// The least address space that is worth a unit of its own: what one large page maps.
+/// The pages of a unit: what one large page maps.
 pub const UNIT_PAGES: usize = 512;
 
 /// A piece of guest-physical memory, without C-bit: `pages` pages of 4 KiB from `pa`.
@@ -17,6 +23,26 @@ pub struct Range {
     pub pa: u64,
     /// How long it is.
     pub pages: usize,
+}
+
+impl Range {
+    fn first(self) -> u64 {
+        self.pa >> PAGE_SHIFT
+    }
+
+    fn end(self) -> u64 {
+        self.first() + self.pages as u64
+    }
+}
+
+impl From<ranges::Range> for Range {
+    fn from(range: ranges::Range) -> Self {
+        Range {
+            pa: range.first << PAGE_SHIFT,
+            // CAST: as wide.
+            pages: range.pages() as usize,
+        }
+    }
 }
 
 /// What the host sees of a range.
@@ -43,10 +69,39 @@ pub struct Counters {
     pub leaked: u64,
 }
 
-/// The blocks that are not private, and the counters.
+/// Ranges in the kernel's memory.
+struct Room(KVec<ranges::Range>);
+
+impl Storage for Room {
+    fn ranges(&self) -> &[ranges::Range] {
+        &self.0
+    }
+
+    fn ranges_mut(&mut self) -> &mut [ranges::Range] {
+        &mut self.0
+    }
+
+    fn reserve(&mut self, more: usize) -> Option<()> {
+        self.0.reserve(more, GFP_KERNEL).ok()
+    }
+
+    fn push(&mut self, range: ranges::Range) -> Option<()> {
+        self.0.push_within_capacity(range).ok()
+    }
+
+    fn pop(&mut self) {
+        self.0.pop();
+    }
+}
+
+/// The pages that are not private, and the counters.
 pub(crate) struct Ledger {
-    blocks: KVec<(Range, State)>,
-    counters: Counters,
+    shared: Ranges<Room>,
+    leaked: Ranges<Room>,
+    /// Blocks that are shared or leaked: each may need a range of its own.
+    blocks: usize,
+    flips: u64,
+    failed_flips: u64,
 }
 
 global_lock! {
@@ -59,79 +114,85 @@ global_lock! {
 impl Ledger {
     pub(crate) const fn new() -> Self {
         Ledger {
-            blocks: KVec::new(),
-            counters: Counters {
-                shared: 0,
-                shared_max: 0,
-                flips: 0,
-                failed_flips: 0,
-                leaked: 0,
-            },
+            shared: Ranges::empty(Room(KVec::new())),
+            leaked: Ranges::empty(Room(KVec::new())),
+            blocks: 0,
+            flips: 0,
+            failed_flips: 0,
         }
     }
 
     pub(crate) fn counters(&self) -> Counters {
-        self.counters
+        Counters {
+            shared: self.shared.pages(),
+            shared_max: self.shared.most(),
+            flips: self.flips,
+            failed_flips: self.failed_flips,
+            leaked: self.leaked.pages(),
+        }
     }
 
-    pub(crate) fn blocks(&self) -> &[(Range, State)] {
-        &self.blocks
+    /// What is not private, neighbours in one piece.
+    pub(crate) fn ranges(&self) -> impl Iterator<Item = (Range, State)> + '_ {
+        let with = |state| move |range: &ranges::Range| (Range::from(*range), state);
+        let shared = self.shared.ranges().iter().map(with(State::Shared));
+        let leaked = self.leaked.ranges().iter().map(with(State::Leaked));
+        Iterator::chain(shared, leaked)
     }
 
-    /// Makes room for one more block, so that [`Ledger::flipped_to_shared`] finds it.
+    /// Makes room for one more block, whatever will become of it.
     ///
     /// # Errors
     ///
     /// `ENOMEM`; nothing has changed.
     pub(crate) fn reserve(&mut self) -> Result {
-        Ok(self.blocks.reserve(1, GFP_KERNEL)?)
+        let most = self.blocks + 1;
+        self.shared.reserve(most).map_err(|_| ENOMEM)?;
+        self.leaked.reserve(most).map_err(|_| ENOMEM)
     }
 
     /// A block is shared now; or leaked, because that failed. Room for it has been reserved.
     pub(crate) fn flipped_to_shared(&mut self, range: Range, state: State) {
         self.count_flip(state == State::Shared);
-        match state {
-            State::Shared => {
-                self.counters.shared += range.pages as u64;
-                self.counters.shared_max = self.counters.shared_max.max(self.counters.shared);
-            }
-            State::Leaked => self.counters.leaked += range.pages as u64,
-        }
-        // Without room, which is there, only enumeration would suffer.
-        let _ = self.blocks.push_within_capacity((range, state));
+        self.blocks += 1;
+        let pages = match state {
+            State::Shared => &mut self.shared,
+            State::Leaked => &mut self.leaked,
+        };
+        // There is room.
+        let _ = pages.insert(range.first(), range.end());
     }
 
-    /// Whether a block is shared: [`Ledger::unshared`] may have been before its owner.
+    /// Whether a block is shared: it may have been made private before its owner asks.
     pub(crate) fn is_shared(&self, range: Range) -> bool {
-        self.blocks.contains(&(range, State::Shared))
+        self.shared.count(range.first(), range.end()) > 0
+    }
+
+    /// Whether a block is leaked.
+    pub(crate) fn is_leaked(&self, range: Range) -> bool {
+        self.leaked.count(range.first(), range.end()) > 0
     }
 
     /// A shared block is private now, or leaked.
     pub(crate) fn unshared(&mut self, range: Range, private: bool) {
-        let Some(at) = self
-            .blocks
-            .iter()
-            .position(|block| *block == (range, State::Shared))
-        else {
-            return;
-        };
         self.count_flip(private);
-        self.counters.shared -= range.pages as u64;
-        if private {
-            let last = self.blocks.len() - 1;
-            self.blocks.swap(at, last);
-            self.blocks.truncate(last);
-        } else {
-            self.counters.leaked += range.pages as u64;
-            self.blocks[at].1 = State::Leaked;
+        let _ = self.shared.remove(range.first(), range.end());
+        if !private {
+            let _ = self.leaked.insert(range.first(), range.end());
+        }
+        if self.shared.ranges().is_empty() {
+            // Several blocks may have gone in one piece.
+            self.blocks = self.leaked.ranges().len();
+        } else if private {
+            self.blocks -= 1;
         }
     }
 
     fn count_flip(&mut self, made: bool) {
         if made {
-            self.counters.flips += 1;
+            self.flips += 1;
         } else {
-            self.counters.failed_flips += 1;
+            self.failed_flips += 1;
         }
     }
 }

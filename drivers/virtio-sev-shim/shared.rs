@@ -255,15 +255,15 @@ pub fn counters() -> Counters {
     LEDGER.lock().counters()
 }
 
-/// Calls `visit` with every range that is not private, in no particular order; that of a kernel after this
-/// one must know them all.
+/// Calls `visit` with every range that is not private, neighbours in one piece: a kernel after this one
+/// must know them all.
 ///
 /// # Context
 ///
 /// May sleep. `visit` must not share or unshare.
 pub fn for_each_shared(visit: &mut dyn FnMut(Range, State)) {
-    for (range, state) in LEDGER.lock().blocks() {
-        visit(*range, *state);
+    for (range, state) in LEDGER.lock().ranges() {
+        visit(range, state);
     }
 }
 

@@ -127,6 +127,8 @@ impl Drop for Memory {
                 counters.leaked
             );
         }
+        // Nobody drops a static.
+        *ledger::LEDGER.lock() = ledger::Ledger::new();
     }
 }
 

@@ -33,6 +33,9 @@ pub trait Storage {
     fn ranges(&self) -> &[Range];
     /// The same, to be changed.
     fn ranges_mut(&mut self) -> &mut [Range];
+    /// Makes room, so that the next `more` can be appended. `None` if there cannot be: then nothing has
+    /// changed.
+    fn reserve(&mut self, more: usize) -> Option<()>;
     /// Appends one. `None` if there is no room: then nothing has changed.
     fn push(&mut self, range: Range) -> Option<()>;
     /// Removes the last one, if there is one.
@@ -60,6 +63,11 @@ impl Storage for Slots<'_> {
 
     fn ranges_mut(&mut self) -> &mut [Range] {
         self.slots.get_mut(..self.used).unwrap_or(&mut [])
+    }
+
+    fn reserve(&mut self, more: usize) -> Option<()> {
+        let left = self.slots.len().checked_sub(self.used)?;
+        (left >= more).then_some(())
     }
 
     fn push(&mut self, range: Range) -> Option<()> {
@@ -105,6 +113,11 @@ impl<S: Storage> Ranges<S> {
         for _ in 0..storage.ranges().len() {
             storage.pop();
         }
+        Ranges::empty(storage)
+    }
+
+    /// An empty set in storage that is empty; for statics.
+    pub const fn empty(storage: S) -> Self {
         Ranges {
             storage,
             pages: 0,
@@ -136,6 +149,17 @@ impl<S: Storage> Ranges<S> {
             .take_while(|range| range.first < end)
             .map(|range| range.overlap(wanted))
             .sum()
+    }
+
+    /// Makes room for `most` ranges in all. Whoever inserts pieces that do not overlap, and removes them as
+    /// they were inserted, never lacks room for as many pieces: there are no more ranges than pieces.
+    ///
+    /// # Errors
+    ///
+    /// Nothing has changed.
+    pub fn reserve(&mut self, most: usize) -> Result<(), RangeError> {
+        let more = most.saturating_sub(self.storage.ranges().len());
+        self.storage.reserve(more).ok_or(RangeError::Full)
     }
 
     /// Adds pages; returns how many were not in the set before.
@@ -298,7 +322,41 @@ mod tests {
         assert_eq!(Ranges::new(storage).ranges(), &[]);
     }
 
+    #[test]
+    fn room_is_there_or_it_is_said_that_it_is_not() {
+        let mut slots = [Range::default(); 2];
+        let mut set = Ranges::new(Slots::new(&mut slots));
+        set.insert(1, 2).unwrap();
+        assert_eq!(set.reserve(2), Ok(()));
+        assert_eq!(set.reserve(3), Err(RangeError::Full));
+        assert_eq!(set.reserve(0), Ok(()));
+    }
+
     proptest! {
+        #[test]
+        fn pieces_that_are_removed_as_they_were_inserted_never_lack_reserved_room(
+            steps in prop::collection::vec(0usize..12, 1..200),
+        ) {
+            let mut slots = [Range::default(); 12];
+            let mut set = Ranges::new(Slots::new(&mut slots));
+            let mut there = [false; 12];
+            for piece in steps {
+                // Twelve pieces side by side, of one to three pages.
+                let first = (0..piece).map(|before| 1 + before as u64 % 3).sum::<u64>();
+                let end = first + 1 + piece as u64 % 3;
+                let pieces = there.iter().filter(|there| **there).count();
+                let outcome = if there[piece] {
+                    set.remove(first, end)
+                } else {
+                    set.reserve(pieces + 1).unwrap();
+                    set.insert(first, end)
+                };
+                prop_assert_eq!(outcome, Ok(end - first));
+                there[piece] = !there[piece];
+                prop_assert!(set.ranges().len() <= pieces + 1);
+            }
+        }
+
         #[test]
         fn it_is_a_set_of_pages_or_has_not_changed(
             room in 0usize..6,

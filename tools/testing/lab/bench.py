@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0
-"""`lab bench`: our ccp.ko and upstream's under the same emulated PSP, one after the other, and a table of what they cost.
+"""`lab bench`: our ccp.ko and upstream's under the same emulated PSP, one after the other, and a table of what they cost; then
+the guest helper's flips.
 
 Every figure is the median of some rounds. In a round each driver gets the same VMs; who comes first changes from round
 to round.
@@ -11,7 +12,7 @@ import sys
 import tempfile
 from dataclasses import dataclass
 
-from . import clients
+from . import clients, flips
 from .errors import LabError
 from .suites import Context
 
@@ -65,7 +66,10 @@ def run(root, rounds):
                 print(f"lab: round {number + 1} of {rounds}: {driver}", file=sys.stderr, flush=True)
                 for key, value in measured(context, share, driver).items():
                     figures[driver].setdefault(key, []).append(value)
+        print("lab: the guest helper", file=sys.stderr, flush=True)
+        cost = flips.measured(context)
     print(table({driver: {key: middle(values) for key, values in own.items()} for driver, own in figures.items()}))
+    print(f"\n{flips.table(cost)}")
     return 0
 
 

@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The guest helper on a stock kernel: what it tells, what it shares, what is left when it goes."""
+
+import re
+import statistics
+
+from lab import flips
+from lab.paths import CHECKOUT
+from lab.suites import Failure, contains, equal, watched
+
+KERNELS = ("debian", "kunit", "debug")
+GUEST = ("run", "--role", "guest")
+QUICK = (*GUEST, "--kernel", "kunit", "--smp", "1")
+SYSFS = "/sys/kernel/sev_guest"
+SAMPLES = CHECKOUT / "samples"
+
+FEATURES = """alternate_injection btb_isolation debug_swap ibpb_on_entry ibs_virt prevent_host_ibs reflect_vc restricted_injection
+secure_avic secure_tsc sev sev_es sev_snp smt_prot vmgexit_param vmpl_sss vmsa_reg_prot vtom""".split()
+
+# Prometheus' text format: comments, and samples with a value.
+HELP = re.compile(r"# HELP [a-z_]+ \S.*")
+TYPE = re.compile(r"# TYPE ([a-z_]+) (gauge|counter)")
+SAMPLE = re.compile(r'([a-z_]+)(\{[a-z_]+="[^"\\]*"(,[a-z_]+="[^"\\]*")*\})? (\d+)')
+
+# Waits for a counter to change, and says what it is then.
+WAITER = f"""
+import os, select, subprocess
+with open("{SYSFS}/shared_pages") as file:
+    before = file.read().strip()
+    poll = select.poll()
+    poll.register(file, select.POLLPRI)
+    quiet = poll.poll(200)
+    subprocess.run(["modprobe", "sev_shared_pages_sample"], check=True)
+    woken = poll.poll(10000)
+    file.seek(0)
+    print(before, quiet, bool(woken), file.read().strip())
+"""
+
+# The median of many reads, in microseconds.
+READER = f"""
+import os, statistics, time
+fd = os.open("{SYSFS}/protection", os.O_RDONLY)
+times = []
+for _ in range(2000):
+    began = time.perf_counter_ns()
+    os.pread(fd, 64, 0)
+    times.append(time.perf_counter_ns() - began)
+print(statistics.median(times) / 1000)
+"""
+
+
+def inside(context, script, *options):
+    """What a script prints in a VM in which the kernel has nothing to complain about."""
+    result = context.lab(*options, "--", "sh", "-c", watched(script))
+    equal(result.returncode, 0, f"status: {result.stderr.decode()}{result.stdout.decode()}")
+    return result.stdout.decode()
+
+
+def files(text):
+    """The lines of `grep .`: a dict of values by file name."""
+    return dict(line.rsplit("/", 1)[-1].split(":", 1) for line in text.splitlines())
+
+
+def test_a_sev_guest_is_told_what_protects_it(context):
+    output = inside(context, f"cd {SYSFS}; grep -s . *; echo --; grep . features/*; echo --; dmesg | grep -o 'virtio_sev_shim: .*'",
+                    *GUEST)
+    status, features, log = output.split("--\n")
+    expected = {"protection": "SEV", "sev": "1", "sev_es": "0", "sev_snp": "0", "sev_status": "0x0000000000000001",
+                "unknown_status_bits": "0x0000000000000000", "c_bit": "39", "guest_requests": "none", "shared_pages": "0",
+                "shared_pages_max": "0", "flips": "0", "failed_flips": "0", "leaked_pages": "0"}
+    equal(files(status), expected, "files")
+    equal(files(features), {name: "01"[name == "sev"] for name in FEATURES}, "features")
+    lines = log.splitlines()
+    contains(lines, "virtio_sev_shim: SEV, C-bit 39 (SEV_STATUS 0x1: SEV)", "log")
+    contains(lines, "virtio_sev_shim: no /dev/sev-guest: only SEV-SNP guests can ask the firmware", "log")
+
+
+def test_other_machines_are_told_that_there_is_no_sev(context):
+    script = f"modprobe virtio_sev_shim; cat {SYSFS}/protection {SYSFS}/c_bit {SYSFS}/sev_status; modprobe sev_shared_pages_sample; " \
+             "dmesg | grep -o 'virtio_sev_shim: .*'; rmmod sev_shared_pages_sample virtio_sev_shim; dmesg | grep unloaded"
+    output = inside(context, f"{script}; true", "run", "--kernel", "kunit", "--smp", "1")
+    lines = output.splitlines()
+    equal(lines[:3], ["none", "none", "0x0000000000000000"], "protection, C-bit, SEV_STATUS")
+    contains(lines, "virtio_sev_shim: not a SEV guest: nothing is encrypted", "log")
+    equal("unloaded" in output, False, "complaints when it was unloaded")
+
+
+def test_pollers_are_woken_when_something_is_shared(context):
+    (context.directory / "waiter.py").write_text(WAITER)
+    output = inside(context, "python3 /mnt/share/waiter.py", *QUICK, "--share", context.directory)
+    equal(output, "0 [] True 1\n", "before, woken without a change, woken by it, after")
+
+
+def test_unloading_leaves_nothing_shared(context):
+    """Nor leaked; and who shares keeps the module there."""
+    script = f"""modprobe sev_shared_pages_sample; cat {SYSFS}/shared_pages; rmmod virtio_sev_shim 2>/dev/null && echo unloaded
+rmmod sev_shared_pages_sample; cat {SYSFS}/shared_pages {SYSFS}/flips {SYSFS}/leaked_pages; rmmod virtio_sev_shim && ls -d {SYSFS} 2>&1
+modprobe virtio_sev_shim; cat {SYSFS}/shared_pages; dmesg | grep -o 'unloaded with.*'; true"""
+    output = inside(context, script, *QUICK)
+    equal(output, f"1\n0\n2\n0\nls: cannot access '{SYSFS}': No such file or directory\n0\n", "what was printed")
+
+
+def test_a_debug_kernel_has_nothing_to_complain_about(context):
+    """KASAN, lockdep, sleeping in atomic context, kmemleak, while pages are flipped and modules come and go."""
+    script = f"""set -e
+for round in 1 2 3; do modprobe sev_shared_pages_sample; rmmod sev_shared_pages_sample virtio_sev_shim; modprobe virtio_sev_shim; done
+modprobe sev_flip_bench; rmmod sev_flip_bench; cat {SYSFS}/shared_pages {SYSFS}/leaked_pages
+sleep 6; echo scan >/sys/kernel/debug/kmemleak; sleep 1; echo scan >/sys/kernel/debug/kmemleak; cat /sys/kernel/debug/kmemleak"""
+    output = inside(context, script, *GUEST, "--kernel", "debug")
+    equal(output, "0\n0\n", "shared, leaked, leaks of memory")
+
+
+def test_the_exporter_speaks_prometheus(context):
+    share = context.directory
+    (share / "sev-textfile").write_bytes((SAMPLES / "sev-textfile/sev-textfile.sh").read_bytes())
+    script = """cd /tmp; sh /mnt/share/sev-textfile >printed && sh /mnt/share/sev-textfile sev.prom && cmp printed sev.prom
+ls; cat sev.prom; echo --; rmmod virtio_sev_shim; sh /mnt/share/sev-textfile"""
+    listing, *printed = inside(context, script, *QUICK, "--share", share).split("\n", 2)
+    equal([listing, printed[0]], ["printed", "sev.prom"], "files, none left over")
+    metrics, without = printed[1].split("--\n")
+    values, types = {}, {}
+    for line in metrics.splitlines():
+        if TYPE.fullmatch(line):
+            types.update([TYPE.fullmatch(line).groups()])
+        elif not HELP.fullmatch(line):
+            sample = SAMPLE.fullmatch(line)
+            if not sample or sample[1] not in types:
+                raise Failure(f"not Prometheus' format: {line!r}")
+            values[sample[1] + (sample[2] or "")] = int(sample[4])
+    equal(values['sev_guest_active{technology="sev"}'], 1, "SEV")
+    equal(values['sev_guest_active{technology="sev_snp"}'], 0, "SEV-SNP")
+    equal((values["sev_guest_shared_pages"], values["sev_guest_leaked_pages"]), (0, 0), "pages")
+    equal(types["sev_guest_flips_total"], "counter", "type of the flips")
+    equal(sum(name.startswith("sev_guest_feature{") for name in values), len(FEATURES), "features")
+    contains(without, "sev_guest_module_loaded 0\n", "metrics without the module")
+
+
+def test_status_is_read_quickly(context):
+    """20 microseconds in the lab on a quiet machine; here it only must not be another order of magnitude."""
+    (context.directory / "reader.py").write_text(READER)
+    median = float(inside(context, "python3 /mnt/share/reader.py", *QUICK, "--share", context.directory))
+    print(f"     {median:.1f} us", flush=True)
+    equal(median < 1000, True, f"median of {median} us")
+
+
+def test_a_unit_costs_a_twentieth_of_single_pages(context):
+    """In instructions, which do not depend on what else the machine does."""
+    cost = flips.measured(context)
+    equal(len(cost["unit"]), 5, "rounds")
+    unit, pages = (statistics.median(flip.instructions for flip in cost[way]) for way in ("unit", "pages"))
+    equal(unit * 20 < pages, True, f"instructions of a unit {unit}, of single pages {pages}")
