@@ -2,9 +2,9 @@
 
 //! Sample: a driver that shares memory with the host.
 //!
-//! It keeps a secret in private memory and leaves a note in shared memory. On a SEV guest the host can
-//! read the note at the address that the log names, and the secret nowhere. Everything is private
-//! again when the module is unloaded.
+//! It leaves a note in shared memory, where the host reads it at the address that the log names: in the
+//! lab, `echo device-read ADDRESS 47 >&9` (Documentation/lab.rst). The page is private again when the module is
+//! unloaded.
 
 use kernel::prelude::*;
 use virtio_sev_shim::shared::SharedPages;

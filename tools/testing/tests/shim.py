@@ -36,6 +36,9 @@ with open("{SYSFS}/shared_pages") as file:
     print(before, quiet, bool(woken), file.read().strip())
 """
 
+# What the sample leaves for the host.
+NOTE = b"sev_shared_pages_sample: the host can read this"
+
 # The median of many reads, in microseconds.
 READER = f"""
 import os, statistics, time
@@ -98,6 +101,17 @@ rmmod sev_shared_pages_sample; cat {SYSFS}/shared_pages {SYSFS}/flips {SYSFS}/le
 modprobe virtio_sev_shim; cat {SYSFS}/shared_pages; dmesg | grep -o 'unloaded with.*'; true"""
     output = inside(context, script, *QUICK)
     equal(output, f"1\n0\n2\n0\nls: cannot access '{SYSFS}': No such file or directory\n0\n", "what was printed")
+
+
+def test_the_host_reads_what_is_shared(context):
+    """And not what a driver keeps for itself, such as the sample's code and its constant with the note."""
+    script = f"""modprobe sev_shared_pages_sample; exec 9<>/dev/lab-host
+at=$(dmesg | sed -n 's/.*a note for the host is at //p')
+echo "device-read $at 47" >&9; read -r note <&9; echo "$note"
+echo "find-complement {bytes(255 - byte for byte in NOTE).hex()}" >&9; read -r found <&9; echo "$found" """
+    note, found = inside(context, script, *QUICK).splitlines()
+    equal(bytes.fromhex(note), NOTE, "what a device reads there")
+    equal(found.split()[:2], ["shared", "1"], f"places where the host finds it: {found}")
 
 
 def test_a_debug_kernel_has_nothing_to_complain_about(context):
