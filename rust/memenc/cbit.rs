@@ -128,6 +128,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(crate::cases())]
+
         #[test]
         fn only_the_bit_changes(position in LOWEST..=HIGHEST, inverted: bool, value: u64) {
             let encoding = if inverted {

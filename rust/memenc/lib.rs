@@ -45,3 +45,13 @@ pub mod page_state;
 pub mod ranges;
 pub mod status;
 pub mod walk;
+
+/// What fails in a test is shown, not kept in a file. Miri is slow.
+#[cfg(test)]
+fn cases() -> proptest::test_runner::Config {
+    proptest::test_runner::Config {
+        cases: if cfg!(miri) { 3 } else { 1000 },
+        failure_persistence: None,
+        ..Default::default()
+    }
+}

@@ -455,6 +455,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(crate::cases())]
+
         #[test]
         fn the_pages_named_are_the_ranges_in_as_few_entries_as_can_be(
             start in 0u64..2000,

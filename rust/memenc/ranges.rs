@@ -333,6 +333,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(crate::cases())]
+
         #[test]
         fn pieces_that_are_removed_as_they_were_inserted_never_lack_reserved_room(
             steps in prop::collection::vec(0usize..12, 1..200),

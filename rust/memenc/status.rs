@@ -515,6 +515,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(crate::cases())]
+
         #[test]
         fn any_register_is_answered(eax: u32, ebx: u32, status in prop_oneof![any::<u64>(), 0..32u64]) {
             let leaf = EncryptionLeaf { eax, ebx, ecx: 0, edx: 0 };

@@ -18,10 +18,10 @@ use proptest::prelude::*;
 /// Bit of the address that says private, or with vTOM shared.
 pub(crate) const BIT: u32 = 47;
 
-/// What fails is shown, not kept in a file.
+/// What fails is shown, not kept in a file. Miri is slow.
 pub(crate) fn cases(cases: u32) -> ProptestConfig {
     ProptestConfig {
-        cases,
+        cases: if cfg!(miri) { 2 } else { cases },
         failure_persistence: None,
         ..Default::default()
     }
