@@ -105,6 +105,7 @@ def _vm_options(command):
     command.add_argument("--append", action="append", default=[], metavar="WORDS", help="more words for the kernel's command line")
     command.add_argument("--timeout", type=_seconds, metavar="SECONDS", help="end the VM when COMMAND has run for this time, with status 124")
     command.add_argument("--seal", choices=("yes", "no"), help="role guest: seal its private memory")
+    command.add_argument("--map", metavar="FILE.png", help="role guest: draw which of its pages are shared when COMMAND ends")
     command.add_argument("--expect-private", type=_hexadecimal, action="append", default=[], metavar="HEX",
                          help="role guest: fail when these bytes are in shared memory in the end, or not in private memory")
     command.add_argument("--nested", action="store_true", help="role host: let guests of its KVM execute")
@@ -158,7 +159,7 @@ def _check_role(options):
     guest = options.role == "guest"
     if options.nested:
         raise LabError("--nested is not supported yet", status=EXIT_USAGE)
-    for option, given in {"--seal": options.seal, "--expect-private": options.expect_private}.items():
+    for option, given in {"--seal": options.seal, "--map": options.map, "--expect-private": options.expect_private}.items():
         if given and not guest:
             raise LabError(f"{option} needs --role guest", status=EXIT_USAGE)
     if guest and options.mem > guest_memory.MOST_MIB:

@@ -6,6 +6,7 @@ Requests are lines that a program of the guest writes to /dev/lab-host, answers 
     find-complement HEX...      `shared N private M`: how many of these byte strings are in which memory. What is looked for is
                                 the complement of HEX, because the request itself comes through shared memory.
     device-read ADDRESS LENGTH  the bytes that a device reads at a guest-physical address, in hexadecimal
+    map                         `mapped FILE`: a picture of which pages are shared now has been taken (`lab run --map`)
 
 A request that makes no sense is answered by `error WHY`. No virtual CPU runs while the host looks.
 """
@@ -18,10 +19,10 @@ LONGEST_READ = 4096
 
 
 class HostView:
-    """Answers requests about a `GuestMemory`."""
+    """Answers requests about a `GuestMemory`. `take_map` takes a picture; its file's name."""
 
-    def __init__(self, memory, qmp, reply):
-        self._memory, self._qmp, self._reply = memory, qmp, reply
+    def __init__(self, memory, qmp, reply, take_map):
+        self._memory, self._qmp, self._reply, self._take_map = memory, qmp, reply, take_map
         self._rest = b""
 
     def feed(self, data):
@@ -49,6 +50,8 @@ class HostView:
                     raise LabError(f"at most {LONGEST_READ} bytes")
                 with self._qmp.stopped():
                     return self._memory.read(address, length).hex()
+            case ["map"]:
+                return f"mapped {self._take_map()}"
         raise LabError("no such request")
 
 

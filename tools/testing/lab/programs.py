@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""User-space programs built by the tool root's cargo: the emulated PSP, the QEMU plugin, sevctl, sev-launch."""
+"""User-space programs built by the tool root's cargo: the emulated PSP, the QEMU plugin, sev-map, sevctl, sev-launch."""
 
 import fcntl
 import json
@@ -41,6 +41,12 @@ def sev_cpu(root):
     """The QEMU plugin."""
     plugin = "libsev_cpu.so"
     return _built(root, "sev-cpu", (CHECKOUT / "rust/memenc", TESTING / "sev-cpu"), (plugin,), "the QEMU plugin", lines=5) / plugin
+
+
+def sev_map(root):
+    """The program that draws which pages of a guest are shared."""
+    sources = (CHECKOUT / "rust/memenc", TESTING / "sev-map", TESTING / "sev-cpu/src/filling.rs")
+    return _built(root, "sev-map", sources, ("sev-map",), "sev-map", lines=40) / "sev-map"
 
 
 def sevctl(root):

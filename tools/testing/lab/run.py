@@ -19,6 +19,8 @@ from .paths import CHECKOUT
 RUN = "/run/lab"
 # How often each CPU has executed WBINVD: written by the plugin, read by the PSP.
 WBINVD = f"{RUN}/wbinvd"
+# The directory for pictures of a guest's memory.
+MAP = f"{RUN}/map"
 
 # Drivers to load in each role: with ours, and without. The distribution has none for a guest.
 DRIVERS = {
@@ -45,11 +47,14 @@ def run(options):
     drivers = _with_parameters(DRIVERS[options.role].get(options.driver, ()), options.module_param)
     nv, psp_faults = faults.split(options.fault, options.psps)
     host = options.role == "host"
+    pictures = _pictures(options.map) if options.map else None
 
     root = toolroot.get()
     wanted = dict(PROGRAMS[options.role])
     if options.count_instructions:
         wanted["sev-cpu"] = programs.sev_cpu
+    if pictures:
+        wanted["sev-map"] = programs.sev_map
     made = prepare(root, options.kernel, wanted, modules_too=bool(drivers) and options.driver == "rust")
     kernel = made["kernel"]
     spec = {
@@ -60,11 +65,14 @@ def run(options):
         "logs": RUN, "kept_logs": str(progress.new_log("vm").with_suffix("")),
         "psps": [], "wbinvd": WBINVD, "count_instructions": options.count_instructions,
         "plugin": str(made["sev-cpu"]) if "sev-cpu" in made else None, "memory": guest_memory.describe(RUN),
+        "map": pictures and {"program": str(made["sev-map"]), "directory": MAP, "name": pictures.name},
         "expect_private": options.expect_private, "seal": options.role == "guest" and options.seal != "no",
     }
     binds = []
     if options.share:
         binds.append((options.share, spec["share"], False))
+    if pictures:
+        binds.append((pictures.parent, MAP, False))
     if host:
         spec["emulator"] = str(made["psp-emu"])
         for number, own_faults in enumerate(psp_faults, start=1):
@@ -167,7 +175,7 @@ def _psp(options, number, own_faults):
         seen.append(_made("--transcripts", options.transcripts.rstrip("/") + suffix))
         arguments += ["--transcripts", seen[-1]]
     if options.trace:
-        seen.append(_emptied(options.trace + suffix))
+        seen.append(_emptied("--trace", options.trace + suffix))
         arguments += ["--trace", seen[-1]]
     for fault in own_faults:
         arguments += ["--fault", fault]
@@ -197,9 +205,16 @@ def _made(option, directory):
     return os.path.realpath(directory)
 
 
-def _emptied(file):
+def _pictures(file):
+    """The path of `--map`, where a file can be written."""
+    if not file.endswith(".png"):
+        raise LabError(f"--map {file}: it will be a PNG file, its name must end so", status=EXIT_USAGE)
+    return Path(_emptied("--map", file))
+
+
+def _emptied(option, file):
     try:
         open(file, "w").close()
     except OSError as error:
-        raise LabError(f"--trace {file}: {error.strerror}") from error
+        raise LabError(f"{option} {file}: {error.strerror}") from error
     return os.path.realpath(file)

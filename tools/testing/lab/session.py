@@ -25,6 +25,7 @@ from . import vm
 from .errors import EXIT_LAB, EXIT_TIMEOUT, LabError
 from .guest_memory import GuestMemory
 from .host_view import HostView
+from .page_map import PageMap
 from .qmp import Gone, Qmp
 from .streams import Console, Control, Stream, to_descriptor
 
@@ -92,7 +93,7 @@ class Session:
             if self.control.status is not None:
                 # The guest reports its status after everything else: all output has arrived.
                 self._pump()
-                self._check_private()
+                self._look_at_memory()
                 return self.control.status
             self._check_guest()
             for event in events:
@@ -159,7 +160,8 @@ class Session:
             self.memory = GuestMemory(self.spec["memory"], self.spec["mem"])
             self.qmp = Qmp()
             ends = {"qmp": self.qmp.qemus_end, "orders": self.memory.plugins_end}
-            view = HostView(self.memory, self.qmp, lambda answer: _send(self.streams["host"].socket, answer))
+            self.map = PageMap(self.spec["memory"], **self.spec["map"]) if self.spec["map"] else None
+            view = HostView(self.memory, self.qmp, lambda answer: _send(self.streams["host"].socket, answer), self._take_map)
             self.streams["host"] = Stream(view.feed)
         ends |= {name: stream.qemus_end for name, stream in self.streams.items()}
         self.input = None
@@ -186,6 +188,19 @@ class Session:
             if self.spec["seal"]:
                 self.memory.seal(self.qmp)
             _send(self.streams["control"].socket, b"go\n")
+
+    def _look_at_memory(self):
+        if self.spec["map"]:
+            self._take_map(last=True)
+        self._check_private()
+
+    def _take_map(self, last=False):
+        """A picture for `--map`; what is said about it is the lab's output, not COMMAND's."""
+        if not self.map:
+            raise LabError("there is no --map")
+        name, summary = self.map.take(self.qmp, last)
+        print(f"lab: {name}:\n{summary}", end="", file=sys.stderr, flush=True)
+        return name
 
     def _check_private(self):
         """What `--expect-private` names must have stayed private."""

@@ -3,13 +3,16 @@
 
 import hashlib
 import os
+import re
 import shutil
 import signal
+import struct
 import subprocess
 import threading
 
 from lab.errors import LabError
 from lab.guest_memory import GuestMemory, describe
+from lab.host_view import HostView
 from lab.paths import CHECKOUT
 from lab.processes import assert_gone, find, running
 from lab.suites import Failure, contains, equal
@@ -127,6 +130,72 @@ def test_memory_that_cannot_be_sealed_is_an_error(context):
         equal(str(error), "the guest's memory cannot be sealed: no room is left", "the error")
     plugin.join()
     equal(orders, [b"seal 8000001000 5 39\n"], "the order")
+
+
+# Where the kernel's bounce buffers are.
+BOUNCE = re.compile(r"software IO TLB: mapped \[mem (0x[0-9a-f]+)-(0x[0-9a-f]+)\]")
+
+
+def png_size(path):
+    """Width and height of a PNG file."""
+    header = path.read_bytes()[:24]
+    equal((header[:8], header[12:16]), (b"\x89PNG\r\n\x1a\n", b"IHDR"), f"the beginning of {path.name}")
+    return struct.unpack(">II", header[16:])
+
+
+def test_shared_pages_are_drawn(context):
+    """When asked for and in the end; the bounce buffers are shared, and next to nothing else is."""
+    picture = context.directory / "map.png"
+    script = "exec 9<>/dev/lab-host; echo map >&9; read -r answer <&9; echo $answer; dmesg"
+    result = context.lab(*QUICK, "--map", picture, "--", "sh", "-c", script)
+    equal(result.returncode, 0, f"status: {result.stderr}")
+    asked, _, log = result.stdout.decode().partition("\n")
+    equal(asked, "mapped map-1.png", "the answer")
+    for name in ("map.png", "map-1.png"):
+        width, height = png_size(context.directory / name)
+        equal((width, height > 65536 // width), (512, True), "size: a pixel for each page, and a legend")
+    _, *summaries = re.split(r"^lab: map.*png:\n", result.stderr.decode(), flags=re.MULTILINE)
+    equal(len(summaries), 2, f"summaries in {result.stderr}")
+    first, last = (int(address, 16) for address in BOUNCE.search(log).groups())
+    for summary in summaries:
+        pages = {state: int(count) for state, count in re.findall(r"^(.*?) +(\d+) pages +[0-9.]+ MiB$", summary, re.MULTILINE)}
+        equal(sum(pages.values()), 65536, f"pages in {summary}")
+        shared = pages["shared, unused"] + pages["shared, in use"]
+        ranges = [tuple(int(address, 16) for address in found) for found in re.findall(r"^(0x[0-9a-f]+)-(0x[0-9a-f]+)", summary, re.MULTILINE)]
+        equal(any(start <= first and last <= end + 1 for start, end in ranges), True, f"{first:#x}-{last:#x} is shared")
+        equal(sum(end + 1 - start for start, end in ranges) // 4096, shared, "pages in ranges of shared pages")
+        equal(0 < pages["shared, in use"] < shared < (last - first) // 4096 + 2000, True, f"shared pages: {pages}")
+
+
+def test_the_host_answers_requests(context):
+    memory = GuestMemory(describe(str(context.directory)), 1)
+    pattern = bytes(range(16, 32))
+    with open(context.directory / "shared.ram", "r+b") as file:
+        for address, data in (0x3ff8, pattern), (0x5000, pattern[:15]), (0x6000, pattern[:8] + b"another"):
+            file.seek(address)
+            file.write(data)
+    answers = []
+    view = HostView(memory, FakeQmp(), answers.append, lambda: "map-1.png")
+    inverted, other = bytes(byte ^ 0xff for byte in pattern).hex(), "efeeedecebeae9e8"
+    for request, answer in {
+        f"find-complement {inverted}": "shared 1 private 1",
+        f"find-complement {inverted} {other}{'00' * 8} {other}": "shared 2 private 2",
+        f"device-read 0x3ff8 {len(pattern)}": pattern.hex(),
+        "device-read 0xfffff 1": "00",
+        "device-read 0xfffff 2": "error there is no memory at 0xfffff with 2 bytes",
+        "device-read -1 1": "error there is no memory at -0x1 with 1 bytes",
+        "device-read 0 -1": "error there is no memory at 0x0 with -1 bytes",
+        "device-read 0 4097": "error at most 4096 bytes",
+        "device-read ten 1": "error a number is none in device-read ten 1",
+        "find-complement": "error no such request",
+        "find-complement 00112233445566": "error 00112233445566 is shorter than 8 bytes",
+        "map": "mapped map-1.png",
+        "": "error no such request",
+    }.items():
+        for part in (request[:5], request[5:], "\n"):
+            view.feed(part.encode())
+        equal(answers, [f"{answer}\n".encode()], f"the answer to {request!r}")
+        answers.clear()
 
 
 def test_nothing_is_left_however_a_guest_ends(context):

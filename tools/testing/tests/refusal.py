@@ -47,6 +47,8 @@ def test_bad_command_lines_are_refused(context):
         ("run", "--expect-private", "0011223344556677", "true"): "--expect-private needs --role guest",
         ("run", "--role", "guest", "--expect-private", "00112233445566", "true"): "00112233445566 is shorter than 8 bytes",
         ("run", "--role", "guest", "--expect-private", "secret", "true"): "secret",
+        ("run", "--role", "host", "--map", "map.png", "true"): "--map needs --role guest",
+        ("run", "--role", "guest", "--map", "map.jpeg", "true"): "--map map.jpeg: it will be a PNG file",
         ("run", "--role", "guest", "--mem", "2049", "true"): "--role guest has at most 2048 MiB of memory",
         ("run", "--nested", "true"): "--nested is not supported yet",
         ("shell",): "needs a terminal",

@@ -2,6 +2,8 @@
 //! Shows which pages of a SEV guest are shared with its host: prints them, and draws a picture of them.
 #![forbid(unsafe_code)]
 
+#[path = "../../sev-cpu/src/filling.rs"]
+mod filling;
 mod memory;
 mod picture;
 mod survey;
@@ -24,7 +26,7 @@ use survey::{State, Survey};
 /// Shows which pages of a SEV guest its kernel has shared with the host, from images of its memory.
 ///
 /// A page is shared if the kernel's half of the page tables maps it so anywhere, and in use if it then has
-/// other bytes than zeros in it.
+/// something in it: other bytes than zeros, and not what the lab's sealing has put there.
 #[derive(Parser)]
 #[command(name = "sev-map", version)]
 struct Options {

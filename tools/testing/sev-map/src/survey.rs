@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 //! What each page is: the page tables say which are shared, the host's image which of those are used.
 
-use crate::memory::{Memory, PAGE};
+use crate::{
+    filling,
+    memory::{Memory, PAGE},
+};
 use anyhow::{ensure, Result};
 use memenc::{
     entry::Paging,
@@ -19,7 +22,7 @@ pub(crate) enum State {
     NotMapped,
     /// It is mapped private only.
     Private,
-    /// It is mapped shared, and holds nothing but zeros.
+    /// It is mapped shared, and holds nothing but zeros, or what sealing has put there.
     Shared,
     /// It is mapped shared, and holds something.
     Used,
@@ -99,7 +102,7 @@ impl Survey {
                 .unwrap_or_default()
         );
         for (page, state) in survey.states.iter_mut().enumerate() {
-            if *state == State::Shared && memory.shared_page(page)?.iter().any(|byte| *byte != 0) {
+            if *state == State::Shared && is_used(memory, page)? {
                 *state = State::Used;
             }
         }
@@ -153,6 +156,17 @@ impl Survey {
         }
         ranges
     }
+}
+
+/// Whether the host finds something in a page.
+fn is_used(memory: &Memory, page: usize) -> Result<bool> {
+    let found = memory.shared_page(page)?;
+    let mut filling = [0; PAGE as usize];
+    if found == filling {
+        return Ok(false);
+    }
+    filling::fill(memory.gpa(page), &mut filling);
+    Ok(found != filling)
 }
 
 fn pages(leaf: &Leaf) -> usize {

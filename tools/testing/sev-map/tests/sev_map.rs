@@ -184,6 +184,35 @@ fn private_and_shared_memory_at_one_address_are_two() {
     assert!(text(&output).contains("private               1536 pages"));
 }
 
+/// The seal's filling of a page (Documentation/lab.rst): each word is what splitmix64 makes of its address.
+fn filling(address: usize) -> Vec<u8> {
+    let splitmix64 = |seed: u64| {
+        let z = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    };
+    let words = (address..address + PAGE).step_by(8);
+    words
+        .flat_map(|address| splitmix64(address as u64).to_le_bytes())
+        .collect()
+}
+
+#[test]
+fn what_sealing_has_left_is_no_use() {
+    let mut guest = Guest::new(0x40_0000);
+    let mut write = |page: usize, bytes: &[u8]| {
+        guest.shared[page * PAGE..][..bytes.len()].copy_from_slice(bytes);
+    };
+    write(1024, &filling(1024 * PAGE));
+    // Of another page; and with something written over it.
+    write(1025, &filling(1024 * PAGE));
+    write(1026, &filling(1026 * PAGE));
+    write(1026, b"used");
+    let output = guest.map(&["--cr3", "8000001000"]);
+    assert!(text(&output).ends_with("512 pages shared, 2 of them in use\n"));
+}
+
 #[test]
 fn memory_goes_on_at_four_gib() {
     let mut guest = Guest::new(0x1_0000_0000);
