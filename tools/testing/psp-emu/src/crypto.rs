@@ -74,7 +74,7 @@ pub(crate) fn kdf<const N: usize>(key: &[u8], label: &str, context: &[u8]) -> [u
 }
 
 /// A new key.
-fn new_key<const N: usize>(random: &mut dyn Random) -> Zeroizing<[u8; N]> {
+pub(crate) fn new_key<const N: usize>(random: &mut dyn Random) -> Zeroizing<[u8; N]> {
     let mut key = Zeroizing::new([0; N]);
     random.fill_bytes(&mut *key);
     key

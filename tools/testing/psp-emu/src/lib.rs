@@ -8,9 +8,11 @@
 //! - [`memory`]: the guest RAM the firmware reads and writes, as a trait.
 //! - [`firmware`]: the SEV firmware as a state machine. A command goes in, a status comes out.
 //! - [`device`]: the PCI function around it: registers, mailbox, interrupts, faults. No clock and no I/O.
+//! - [`guest_requests`]: the same for an SNP guest: a PCI function, the hypervisor behind it, and the firmware that
+//!   answers with reports and keys.
 //! - [`state_dir`]: the directory that holds what a real chip keeps in fuses and flash.
 //! - [`transcripts`]: the directory that tells what guests were launched from.
-//! - [`vfio`]: serves the device to QEMU over a vfio-user socket.
+//! - [`vfio`]: serves one of the devices to QEMU over a vfio-user socket.
 //!
 //! Everything here is written from the specification and shares no definition with the driver's crate
 //! `psp`: command layouts, status codes and certificate formats are stated twice and compared by tests,
@@ -130,6 +132,7 @@ pub mod cert;
 pub mod crypto;
 pub mod device;
 pub mod firmware;
+pub mod guest_requests;
 pub mod memory;
 pub mod model;
 pub mod socket;

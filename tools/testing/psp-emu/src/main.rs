@@ -1,8 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
-//! The program: one emulated PSP on a vfio-user socket.
+//! The program: one emulated PSP, or an SNP guest's way to one, on a vfio-user socket.
 #![forbid(unsafe_code)]
 
-use clap::{builder::TypedValueParser, error::ErrorKind, Arg, Parser};
+use clap::{
+    builder::{StringValueParser, TypedValueParser},
+    error::ErrorKind,
+    Arg, CommandFactory, Parser,
+};
 use psp_emu::{
     device::{
         fault::{self, Fault, Faults},
@@ -10,6 +14,14 @@ use psp_emu::{
         Device,
     },
     firmware::{cores::CounterFile, Encryption, Firmware, OnMeasured},
+    guest_requests::{
+        self,
+        certificates::{CertificateError, Chain},
+        firmware::Signers,
+        generation::Generation,
+        guest::Guest,
+        host::Host,
+    },
     model::{ModelRef, MILAN},
     socket::{self, SocketError, SocketFile},
     state_dir::{StateDir, StateError},
@@ -17,16 +29,20 @@ use psp_emu::{
     transcripts::Transcripts,
     vfio,
 };
+use rand_core::OsRng;
 use signal_hook::{
     consts::{SIGINT, SIGTERM},
     iterator::Signals,
 };
 use std::{
     ffi::OsStr,
-    fs::File,
-    io::{self, IsTerminal},
+    fmt::Display,
+    fs::{File, OpenOptions},
+    io::{self, IsTerminal, Write},
+    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     process::{self, ExitCode},
+    str::FromStr,
     thread,
 };
 use tracing::{error, info, Level};
@@ -65,30 +81,65 @@ struct Options {
     latency: Latency,
     /// Make something go wrong; may be given several times; help lists what there is
     #[arg(long = "fault", value_name = "SPEC", value_parser = FaultParser)]
-    faults: Vec<Fault>,
+    faults: Vec<String>,
+    /// Be the device through which an SNP guest reaches its hypervisor and the PSP, instead of the PSP of a host
+    #[arg(long, requires_all = ["secrets", "secrets_address"], conflicts_with_all = ["transcripts", "wbinvd"])]
+    guest: bool,
+    /// With --guest: write the guest's secrets page to this file
+    #[arg(long, value_name = "FILE", requires = "guest")]
+    secrets: Option<PathBuf>,
+    /// With --guest: the guest-physical address that it will be loaded to, in hexadecimal after 0x
+    #[arg(long, value_name = "ADDRESS", requires = "guest", value_parser = address)]
+    secrets_address: Option<u64>,
+    /// With --guest: the host has loaded a VLEK, which signs reports instead of the chip's own key
+    #[arg(long, requires = "guest")]
+    vlek: bool,
     /// Say more; twice for every message of the protocol
     #[arg(long, short, action = clap::ArgAction::Count)]
     verbose: u8,
 }
 
-/// A fault, or `help`, which prints the table and ends the program whatever else is missing.
+/// The address of a page.
+fn address(text: &str) -> Result<u64, String> {
+    let digits = text.strip_prefix("0x").unwrap_or_default();
+    match u64::from_str_radix(digits, 16) {
+        Ok(address) if address % 0x1000 == 0 => Ok(address),
+        _ => Err("not 0x and the hexadecimal address of a page".to_owned()),
+    }
+}
+
+/// A fault of one of the devices, or `help`, which prints the tables and ends the program whatever else is missing.
 #[derive(Clone)]
 struct FaultParser;
 
 impl TypedValueParser for FaultParser {
-    type Value = Fault;
+    type Value = String;
 
     fn parse_ref(
         &self,
         command: &clap::Command,
         argument: Option<&Arg>,
         value: &OsStr,
-    ) -> Result<Fault, clap::Error> {
+    ) -> Result<String, clap::Error> {
         if value == "help" {
-            return Err(clap::Error::raw(ErrorKind::DisplayHelp, fault::help()));
+            let tables = fault::help() + "\n" + &guest_requests::fault::help();
+            return Err(clap::Error::raw(ErrorKind::DisplayHelp, tables));
         }
-        str::parse::<Fault>.parse_ref(command, argument, value)
+        StringValueParser::new().parse_ref(command, argument, value)
     }
+}
+
+/// The faults of a device; ends the program when one is none of its.
+fn parsed<F: FromStr<Err: Display>>(faults: &[String]) -> Vec<F> {
+    let parse = |text: &String| {
+        text.parse().unwrap_or_else(|cause| {
+            let message = format!("invalid value '{text}' for '--fault <SPEC>': {cause}");
+            Options::command()
+                .error(ErrorKind::ValueValidation, message)
+                .exit()
+        })
+    };
+    faults.iter().map(parse).collect()
 }
 
 /// Why the program cannot run.
@@ -104,6 +155,10 @@ enum RunError {
     Signals(io::Error),
     #[error("server: {0}")]
     Server(io::Error),
+    #[error("{0} has no SNP")]
+    NoSnp(&'static str),
+    #[error(transparent)]
+    Certificate(#[from] CertificateError),
 }
 
 /// Ends the program cleanly at a signal.
@@ -137,7 +192,61 @@ fn keeper(mut transcripts: Transcripts) -> OnMeasured {
     })
 }
 
+/// A guest that is launched now, on a device of its own.
+fn guest_device(
+    options: &Options,
+    state: &StateDir,
+    faults: Vec<guest_requests::fault::Fault>,
+) -> Result<guest_requests::device::Device, RunError> {
+    let model = state.model();
+    let generation = Generation::of(model).ok_or(RunError::NoSnp(model.name))?;
+    let chip = state.chip();
+    let signers = Signers::of(&chip, generation, options.vlek);
+    let chain = Chain::of(generation, signers.usual(), &chip.id(), &mut OsRng)?;
+    let guest = Guest::launch(&mut OsRng);
+    if let Some(path) = &options.secrets {
+        let secrets = guest.secrets_page(generation);
+        let mut file = OpenOptions::new();
+        file.write(true).create(true).truncate(true).mode(0o600);
+        let write = |path: &Path| file.open(path)?.write_all(&secrets[..]);
+        named(path.clone(), write)?;
+    }
+    let firmware =
+        guest_requests::firmware::Firmware::new(model, generation, &chip, signers, guest);
+    let host = Host::new(firmware, chain.table(), faults.into());
+    Ok(guest_requests::device::Device::new(
+        host,
+        options.secrets_address.unwrap_or_default(),
+    ))
+}
+
+/// The device of guest requests.
+fn run_guest(options: &Options) -> Result<(), RunError> {
+    let faults = parsed(&options.faults);
+    let state = StateDir::open(&options.state, options.model.map(|model| model.0), &MILAN)?;
+    let device = guest_device(options, &state, faults)?;
+    let model = state.model();
+    let create = |path: &PathBuf| {
+        named(path.clone(), |path| {
+            Trace::create(path, model, model.version)
+        })
+    };
+    let trace = options.trace.as_ref().map(create).transpose()?;
+    let (listener, file) = socket::bind(&options.socket)?;
+    exit_on_signal(file).map_err(RunError::Signals)?;
+    info!(
+        "guest requests of {} on {}",
+        model.name,
+        options.socket.display()
+    );
+    vfio::serve_guest_requests(listener, device, trace)
+}
+
 fn run(options: Options) -> Result<(), RunError> {
+    if options.guest {
+        return run_guest(&options);
+    }
+    let faults = Faults::from(parsed::<Fault>(&options.faults));
     let state = StateDir::open(&options.state, options.model.map(|model| model.0), &MILAN)?;
     let model = state.model();
     let mut firmware = Firmware::new(model, state.chip(), state.into_flash());
@@ -153,7 +262,7 @@ fn run(options: Options) -> Result<(), RunError> {
     let version = firmware.version();
     let create = |path: PathBuf| named(path, |path| Trace::create(path, model, version));
     let trace = options.trace.map(create).transpose()?;
-    let mut device = Device::new(model, firmware, Faults::from(options.faults));
+    let mut device = Device::new(model, firmware, faults);
     device.latency = options.latency;
     let (listener, file) = socket::bind(&options.socket)?;
     exit_on_signal(file).map_err(RunError::Signals)?;

@@ -6,6 +6,7 @@
 use crate::{
     device::{Accesses, Record},
     firmware::command_name,
+    guest_requests::device as guest_requests,
     model::{Model, Version},
 };
 use std::{fs::File, io, io::Write, path::Path, time::Duration};
@@ -85,6 +86,32 @@ impl Trace {
             record.interrupt,
             record.accesses.reads,
             record.accesses.writes
+        ))
+    }
+
+    /// A guest request was carried out.
+    ///
+    /// # Errors
+    ///
+    /// As for writing to a file.
+    pub fn guest_request(
+        &mut self,
+        time: Duration,
+        record: &guest_requests::Record,
+    ) -> io::Result<()> {
+        let guest_requests::Record {
+            exit_code,
+            places,
+            answer,
+            fault,
+        } = record;
+        let fault = fault.map_or_else(String::new, |fault| format!(r#","fault":"{fault:?}""#));
+        self.line(format!(
+            r#"{{"event":"guest_request","time":{:.6},"exit_code":"{exit_code:#x}","pages":{},"firmware":{},"vmm":{}{fault}}}"#,
+            time.as_secs_f64(),
+            places.pages,
+            answer.firmware,
+            answer.vmm
         ))
     }
 

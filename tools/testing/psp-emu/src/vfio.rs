@@ -1,11 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Serves a [`Device`] over vfio-user: one VM after another, each finding a freshly reset device.
+//! [`serve_guest_requests`] does that for the other device.
 //!
 //! The server thread handles the VM's messages; a second thread publishes late commands. Both work on
 //! one `Machine` under one lock, which is held for the length of a command.
 
+mod guest_requests;
 mod irq;
 mod ram;
+
+pub use guest_requests::serve_guest_requests;
 
 use crate::{device, device::Device, device::Outcome, trace::Trace};
 use irq::Vectors;
@@ -113,7 +117,7 @@ impl Backend {
     }
 
     /// Forgets the VM.
-    fn disconnect(&self) {
+    fn disconnect(&mut self) {
         let mut machine = self.0.lock();
         if std::mem::take(&mut machine.connected) {
             let (now, rest) = (self.0.now(), machine.device.accesses());
@@ -165,22 +169,12 @@ impl ServerBackend for Backend {
         size: u64,
         fd: Option<File>,
     ) -> io::Result<()> {
-        let writable = flags.contains(DmaMapFlags::WRITE);
-        self.lock()
-            .ram
-            .map(fd, offset, address, size, writable)
-            .inspect_err(|error| {
-                warn!("cannot map {size:#x} bytes at {address:#x}: {error}");
-            })
+        let mut machine = self.lock();
+        machine.ram.dma_map(flags, offset, address, size, fd)
     }
 
     fn dma_unmap(&mut self, flags: DmaUnmapFlags, address: u64, size: u64) -> io::Result<()> {
-        let mut machine = self.lock();
-        if flags.contains(DmaUnmapFlags::UNMAP_ALL) {
-            machine.ram = GuestRam::default();
-        } else {
-            machine.ram.unmap(address, size);
-        }
+        self.lock().ram.dma_unmap(flags, address, size);
         Ok(())
     }
 
@@ -201,15 +195,20 @@ impl ServerBackend for Backend {
     }
 }
 
-/// The regions of the device as vfio describes them.
-fn regions() -> Vec<ServerRegion> {
+/// Length in bytes of a region of the PSP.
+fn region_len(index: u32) -> u64 {
+    match index {
+        VFIO_PCI_CONFIG_REGION_INDEX => device::CONFIG_LEN as u64,
+        VFIO_PCI_BAR2_REGION_INDEX => device::BAR2_LEN,
+        VFIO_PCI_BAR5_REGION_INDEX => device::BAR5_LEN,
+        _ => 0,
+    }
+}
+
+/// The regions of a device as vfio describes them, from the length in bytes of each.
+fn regions(len: impl Fn(u32) -> u64) -> Vec<ServerRegion> {
     let region = |index| {
-        let size = match index {
-            VFIO_PCI_CONFIG_REGION_INDEX => device::CONFIG_LEN as u64,
-            VFIO_PCI_BAR2_REGION_INDEX => device::BAR2_LEN,
-            VFIO_PCI_BAR5_REGION_INDEX => device::BAR5_LEN,
-            _ => 0,
-        };
+        let size = len(index);
         let flags = match size {
             0 => 0,
             _ => VFIO_REGION_INFO_FLAG_READ | VFIO_REGION_INFO_FLAG_WRITE,
@@ -232,13 +231,13 @@ fn regions() -> Vec<ServerRegion> {
     (0..VFIO_PCI_NUM_REGIONS).map(region).collect()
 }
 
-/// The interrupts of the device as vfio describes them.
-fn irqs() -> Vec<IrqInfo> {
+/// The interrupts of a device with so many vectors as vfio describes them.
+fn irqs(vectors: u32) -> Vec<IrqInfo> {
     let irq = |index| match index {
-        VFIO_PCI_MSI_IRQ_INDEX | VFIO_PCI_MSIX_IRQ_INDEX => IrqInfo {
+        VFIO_PCI_MSI_IRQ_INDEX | VFIO_PCI_MSIX_IRQ_INDEX if vectors > 0 => IrqInfo {
             index,
             flags: VFIO_IRQ_INFO_EVENTFD,
-            count: device::VECTORS,
+            count: vectors,
         },
         _ => IrqInfo {
             index,
@@ -274,11 +273,15 @@ pub fn serve(listener: OwnedFd, device: Device, trace: Option<Trace>) -> io::Res
         .name("clock".to_owned())
         .spawn(move || clock.run_clock())?;
 
-    let server = Server::from_owned_fd(listener, true, irqs(), regions());
-    let mut backend = Backend(shared);
+    let server = Server::from_owned_fd(listener, true, irqs(device::VECTORS), regions(region_len));
+    serve_for_ever(&server, &mut Backend(shared), Backend::disconnect)
+}
+
+/// Serves VMs one after another; `disconnect` forgets each.
+fn serve_for_ever<B: ServerBackend>(server: &Server, backend: &mut B, disconnect: fn(&mut B)) -> ! {
     loop {
-        let ended = server.run(&mut backend);
-        backend.disconnect();
+        let ended = server.run(backend);
+        disconnect(backend);
         match ended {
             Ok(()) => info!("VM disconnected"),
             Err(error) => warn!("connection lost: {error}"),

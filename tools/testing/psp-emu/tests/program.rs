@@ -14,14 +14,20 @@ use rustix::process::{kill_process, Pid, Signal};
 use std::{
     fs,
     io::Read,
-    os::{fd::AsRawFd, unix::fs::FileExt, unix::net::UnixListener},
+    os::{
+        fd::AsRawFd,
+        unix::{
+            fs::{FileExt, PermissionsExt},
+            net::UnixListener,
+        },
+    },
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     thread,
     time::{Duration, Instant},
 };
 use tempfile::TempDir;
-use vfio_bindings::bindings::vfio::VFIO_PCI_BAR2_REGION_INDEX;
+use vfio_bindings::bindings::vfio::{VFIO_PCI_BAR0_REGION_INDEX, VFIO_PCI_BAR2_REGION_INDEX};
 use vfio_user::Client;
 
 /// A directory with the program's files in it.
@@ -400,4 +406,103 @@ fn output_is_only_what_was_asked_for() {
         .read_to_string(&mut said)
         .unwrap();
     assert_eq!(said, "");
+}
+
+#[test]
+fn a_guest_finds_its_secrets_and_the_device() {
+    let place = Place::new();
+    let (secrets, trace) = (place.path("secrets"), place.path("trace"));
+    let files = [secrets.to_str().unwrap(), trace.to_str().unwrap()];
+    let program = place.start(&[
+        "--guest",
+        "--secrets",
+        files[0],
+        "--secrets-address",
+        "0x7fff000",
+        "--vlek",
+        "--fault",
+        "vmm-error:7:1",
+        "--trace",
+        files[1],
+    ]);
+    let page = fs::read(&secrets).unwrap();
+    assert_eq!(page.len(), 0x1000);
+    assert!(page[0x20..0xa0].chunks(32).all(|key| key != [0; 32]));
+    let mode = fs::metadata(&secrets).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+
+    let mut vm = program.vm();
+    let mut read = |offset| {
+        let mut word = [0; 4];
+        vm.client
+            .region_read(VFIO_PCI_BAR0_REGION_INDEX, offset, &mut word)
+            .unwrap();
+        u32::from_le_bytes(word)
+    };
+    assert_eq!(
+        (read(0x00), read(0x30), read(0x34)),
+        (0x4c56_4553, 0x7fff000, 0)
+    );
+    // A request without a message in it: the fault first, then what the host says of it.
+    for (error, firmware) in [(7, 0), (0, 0x16)] {
+        for (offset, value) in [(0x10, 0x1000), (0x24, 0x8000_0011)] {
+            let value: u32 = value;
+            vm.client
+                .region_write(VFIO_PCI_BAR0_REGION_INDEX, offset, &value.to_le_bytes())
+                .unwrap();
+        }
+        let mut word = [0; 8];
+        vm.client
+            .region_read(VFIO_PCI_BAR0_REGION_INDEX, 0x28, &mut word)
+            .unwrap();
+        assert_eq!(u64::from_le_bytes(word), error << 32 | firmware);
+    }
+    let trace = fs::read_to_string(&trace).unwrap();
+    let lines: Vec<_> = trace.lines().collect();
+    assert_eq!(lines.len(), 3, "{trace}");
+    assert!(
+        lines[1].contains(r#""vmm":7,"fault":"VmmError(7)""#),
+        "{trace}"
+    );
+    assert!(
+        lines[2].contains(r#""exit_code":"0x80000011","pages":0,"firmware":22,"vmm":0"#),
+        "{trace}"
+    );
+}
+
+#[test]
+fn bad_options_of_guests_are_explained() {
+    let place = Place::new();
+    let secrets = place.path("secrets");
+    let guest = [
+        "--guest",
+        "--secrets",
+        secrets.to_str().unwrap(),
+        "--secrets-address",
+    ];
+    for (arguments, code, expected) in [
+        (&["--guest"][..], 2, "--secrets <FILE>"),
+        (&["--vlek"], 2, "--guest"),
+        (
+            &[&guest[..], &["0x7fff001"]].concat(),
+            2,
+            "address of a page",
+        ),
+        (&[&guest[..], &["4096"]].concat(), 2, "address of a page"),
+        (
+            &[&guest[..], &["0x1000", "--fault", "lost-irq"]].concat(),
+            2,
+            "unknown fault of guest requests \"lost-irq\"",
+        ),
+        (
+            &[&guest[..], &["0x1000", "--model", "rome"]].concat(),
+            1,
+            "rome has no SNP",
+        ),
+    ] {
+        let (found, message) = place.refused(arguments);
+        assert_eq!(found, Some(code), "{message}");
+        assert!(message.contains(expected), "{message}");
+    }
+    assert!(!secrets.exists());
 }

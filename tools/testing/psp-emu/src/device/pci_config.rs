@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-//! PCI configuration space of the PSP's function: identity, BARs, MSI and MSI-X.
+//! PCI configuration space of the emulator's functions: identity, BARs, MSI and MSI-X.
 //!
 //! QEMU emulates BAR registers and interrupt tables itself and takes only types, sizes and
 //! capabilities from here.
@@ -20,7 +20,9 @@ const CLASS_ENCRYPTION_CONTROLLER: u16 = 0x1080;
 
 const COMMAND: usize = 0x04;
 const STATUS: usize = 0x06;
+const REVISION: usize = 0x08;
 const CLASS: usize = 0x0a;
+const BAR0: usize = 0x10;
 const BAR2: usize = 0x18;
 const BAR5: usize = 0x24;
 const SUBSYSTEM: usize = 0x2c;
@@ -88,6 +90,25 @@ impl PciConfig {
             config.set(MSIX + 4, &MSIX_BIR.to_le_bytes());
             config.set(MSIX + 8, &(MSIX_PBA_OFFSET | MSIX_BIR).to_le_bytes());
         }
+        config
+    }
+
+    /// Configuration space of a function that has one BAR of 32 bits, the first, and no interrupt.
+    #[must_use]
+    pub fn plain(vendor: u16, device: u16, class: u32, revision: u8, bar_len: u64) -> Self {
+        let mut config = Self {
+            bytes: [0; CONFIG_LEN],
+            writable: [0; CONFIG_LEN],
+        };
+        config.set(0, &vendor.to_le_bytes());
+        config.set(2, &device.to_le_bytes());
+        config.allow(COMMAND, &COMMAND_WRITABLE.to_le_bytes());
+        config.set(REVISION, &[revision]);
+        config.set(REVISION + 1, &class.to_le_bytes()[..3]);
+        config.set(SUBSYSTEM, &vendor.to_le_bytes());
+        config.set(SUBSYSTEM + 2, &device.to_le_bytes());
+        config.allow(BAR0, &(!0u32 << bar_len.trailing_zeros()).to_le_bytes());
+        config.allow(INTERRUPT_LINE, &[0xff]);
         config
     }
 

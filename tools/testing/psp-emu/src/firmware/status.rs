@@ -55,7 +55,8 @@ status_codes! {
     RESOURCE_LIMIT = 0x17,
     /// Persistent data failed authentication. It has been erased; the next INIT starts afresh.
     SECURE_DATA_INVALID = 0x18,
-    /// A guest has swapped out so many pages that its key is used up.
+    /// A guest has swapped out so many pages that its key is used up; a guest's message does not have the number
+    /// after the last one's.
     AEAD_OFLOW = 0x1d,
     /// The command has ended the ring buffer mode and was not run.
     RB_MODE_EXITED = 0x1f,
@@ -63,6 +64,8 @@ status_codes! {
     BAD_VERSION = 0x22,
     SHUTDOWN_REQUIRED = 0x23,
     UPDATE_FAILED = 0x24,
+    /// There is no key of the kind that a guest asks for.
+    INVALID_KEY = 0x27,
 }
 
 impl Status {

@@ -7,6 +7,8 @@ use std::{
     fs::File,
     io::{self, ErrorKind},
 };
+use tracing::warn;
+use vfio_user::{DmaMapFlags, DmaUnmapFlags};
 use vm_memory::{
     mmap::{MmapRegion, MmapRegionBuilder},
     Bytes, FileOffset, VolatileMemory,
@@ -68,6 +70,33 @@ impl GuestRam {
         self.regions
             .insert(address, (size, Region { mapping, writable }));
         Ok(())
+    }
+
+    /// Serves the protocol's request to map; what cannot be mapped is told in the log, too.
+    ///
+    /// # Errors
+    ///
+    /// As for [`map`](Self::map).
+    pub(super) fn dma_map(
+        &mut self,
+        flags: DmaMapFlags,
+        offset: u64,
+        address: u64,
+        size: u64,
+        fd: Option<File>,
+    ) -> io::Result<()> {
+        let writable = flags.contains(DmaMapFlags::WRITE);
+        self.map(fd, offset, address, size, writable)
+            .inspect_err(|error| warn!("cannot map {size:#x} bytes at {address:#x}: {error}"))
+    }
+
+    /// Serves the protocol's request to unmap.
+    pub(super) fn dma_unmap(&mut self, flags: DmaUnmapFlags, address: u64, size: u64) {
+        if flags.contains(DmaUnmapFlags::UNMAP_ALL) {
+            *self = Self::default();
+        } else {
+            self.unmap(address, size);
+        }
     }
 
     /// Forgets every piece that lies wholly in the range.
