@@ -104,6 +104,7 @@ def _vm_options(command):
                          help="count what the kernel executes, for programs that ask by CPUID (slower)")
     command.add_argument("--append", action="append", default=[], metavar="WORDS", help="more words for the kernel's command line")
     command.add_argument("--timeout", type=_seconds, metavar="SECONDS", help="end the VM when COMMAND has run for this time, with status 124")
+    command.add_argument("--sev-status", type=_sev_status, metavar="N", help="role guest: what MSR SEV_STATUS says (default: 1)")
     command.add_argument("--seal", choices=("yes", "no"), help="role guest: seal its private memory")
     command.add_argument("--map", metavar="FILE.png", help="role guest: draw which of its pages are shared when COMMAND ends")
     command.add_argument("--expect-private", type=_hexadecimal, action="append", default=[], metavar="HEX",
@@ -118,6 +119,14 @@ def _number(low, high):
             raise argparse.ArgumentTypeError(f"{value} is not between {low} and {high}")
         return value
     return number
+
+
+def _sev_status(text):
+    value = int(text, 0)
+    # SEV and not SEV-ES nor SEV-SNP, bits 0 to 2: those make a kernel call its hypervisor by GHCB.
+    if not 0 <= value < 1 << 64 or value & 7 != 1:
+        raise argparse.ArgumentTypeError(f"{text}: the lab's guest is a SEV guest, and no SEV-ES or SEV-SNP guest")
+    return value
 
 
 def _hexadecimal(text):
@@ -159,7 +168,9 @@ def _check_role(options):
     guest = options.role == "guest"
     if options.nested:
         raise LabError("--nested is not supported yet", status=EXIT_USAGE)
-    for option, given in {"--seal": options.seal, "--map": options.map, "--expect-private": options.expect_private}.items():
+    guests = {"--seal": options.seal, "--map": options.map, "--expect-private": options.expect_private,
+              "--sev-status": options.sev_status}
+    for option, given in guests.items():
         if given and not guest:
             raise LabError(f"{option} needs --role guest", status=EXIT_USAGE)
     if guest and options.mem > guest_memory.MOST_MIB:

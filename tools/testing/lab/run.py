@@ -66,7 +66,7 @@ def run(options):
         "psps": [], "wbinvd": WBINVD, "count_instructions": options.count_instructions,
         "plugin": str(made["sev-cpu"]) if "sev-cpu" in made else None, "memory": guest_memory.describe(RUN),
         "map": pictures and {"program": str(made["sev-map"]), "directory": MAP, "name": pictures.name},
-        "expect_private": options.expect_private, "seal": options.role == "guest" and options.seal != "no",
+        "sev_status": options.sev_status, "expect_private": options.expect_private, "seal": options.role == "guest" and options.seal != "no",
     }
     binds = []
     if options.share:

@@ -74,6 +74,8 @@ def _plugin(spec, fds):
         arguments += [f"model={spec['model']}", f"wbinvd={spec['wbinvd']}"]
     if spec["role"] == "guest":
         arguments += [f"orders={fds['orders']}", *(f"{name}={spec['memory'][name]}" for name in ("shared", "private"))]
+        if spec["sev_status"]:
+            arguments.append(f"status={spec['sev_status']}")
     if spec["count_instructions"]:
         arguments.append("instructions=count")
     return ",".join(arguments)

@@ -58,6 +58,11 @@ def test_a_program_can_ask_what_the_kernel_has_executed(context):
     equal(one > 20, True, f"a system call has more than {one} instructions")
 
 
+def test_kernels_without_sev_are_counted_too(context):
+    booted, none, one, ten = map(int, _count(context, "--role", "plain", "--count-instructions").split())
+    equal((booted, none, ten), (1, 0, 10 * one), "a million while booting, none by programs, ten times one system call")
+
+
 def test_nobody_counts_when_not_asked_to(context):
     equal(_count(context), "nobody counts", "the answer to CPUID")
 

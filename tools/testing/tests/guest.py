@@ -36,6 +36,16 @@ def test_the_distributions_kernel_is_a_sev_guest(context):
         contains(result.stdout.decode(), words, "dmesg")
 
 
+# What the first CPU has in SEV_STATUS.
+READ_STATUS = "import os; print(os.pread(os.open('/dev/cpu/0/msr', os.O_RDONLY), 8, 0xc0010131).hex())"
+
+
+def test_sev_status_is_as_asked(context):
+    """Bits that nobody has defined, too."""
+    result = context.lab(*QUICK, "--smp", "1", "--sev-status", "0x8000000100010001", "--", "python3", "-c", READ_STATUS)
+    equal((result.stdout, result.returncode), (b"0100010001000080\n", 0), f"stdout and status: {result.stderr}")
+
+
 def markers(context, *options):
     """What the host sees of markers in a guest's memory: its counts, whether a device reads one, and zeros around it."""
     share = context.directory / "share"
