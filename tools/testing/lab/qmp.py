@@ -34,7 +34,10 @@ class Qmp:
             self._lines = self.socket.makefile("rb")
             self._answer("QMP")
             self.execute("qmp_capabilities")
-        self.socket.sendall(json.dumps({"execute": command, "arguments": arguments}).encode())
+        try:
+            self.socket.sendall(json.dumps({"execute": command, "arguments": arguments}).encode())
+        except ConnectionError as error:
+            raise Gone from error
         return self._answer("return")
 
     @contextlib.contextmanager

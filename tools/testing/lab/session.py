@@ -161,7 +161,7 @@ class Session:
             self.qmp = Qmp()
             ends = {"qmp": self.qmp.qemus_end, "orders": self.memory.plugins_end}
             self.map = PageMap(self.spec["memory"], **self.spec["map"]) if self.spec["map"] else None
-            view = HostView(self.memory, self.qmp, lambda answer: _send(self.streams["host"].socket, answer), self._take_map)
+            view = HostView(self.memory, self.qmp, lambda answer: self._tell("host", answer), self._take_map)
             self.streams["host"] = Stream(view.feed)
         ends |= {name: stream.qemus_end for name, stream in self.streams.items()}
         self.input = None
@@ -187,9 +187,16 @@ class Session:
             self.let_go = True
             if self.spec["seal"]:
                 self.memory.seal(self.qmp)
-            _send(self.streams["control"].socket, b"go\n")
+            self._tell("control", b"go\n")
+
+    def _tell(self, stream, words):
+        try:
+            _send(self.streams[stream].socket, words)
+        except ConnectionError as error:
+            raise Gone from error
 
     def _look_at_memory(self):
+        signal.setitimer(signal.ITIMER_REAL, 0)  # COMMAND has ended in time
         if self.spec["map"]:
             self._take_map(last=True)
         self._check_private()

@@ -15,6 +15,7 @@ from lab.guest_memory import GuestMemory, describe
 from lab.host_view import HostView
 from lab.paths import CHECKOUT
 from lab.processes import assert_gone, find, running
+from lab.qmp import Gone, Qmp
 from lab.suites import Failure, contains, equal
 from lab.terminals import read_until
 
@@ -140,6 +141,22 @@ def test_memory_that_cannot_be_sealed_is_an_error(context):
         equal(str(error), "the guest's memory cannot be sealed: no room is left", "the error")
     plugin.join()
     equal(orders, [b"seal 8000001000 5 39\n"], "the order")
+
+
+def test_a_qemu_that_is_gone_is_noticed(context):
+    """Whatever it was asked for, and whoever of it was asked."""
+    silent, answering = Qmp(), Qmp()
+    answering.qemus_end.sendall(b'{"QMP": {}}\n{"return": {}}\n{"event": "STOP"}\n{"return": {"status": "paused"}}\n')
+    equal(answering.execute("query-status"), {"status": "paused"}, "the answer")
+    memory = GuestMemory(describe(str(context.directory)), 1)
+    for end in (silent.qemus_end, answering.qemus_end, memory.plugins_end):
+        end.close()
+    for what, ask in {"silent": lambda: silent.execute("stop"), "answering": lambda: answering.execute("stop"),
+                      "plugin": lambda: memory.seal(FakeQmp())}.items():
+        try:
+            raise Failure(f"{what}: {ask()}")
+        except Gone:
+            pass
 
 
 # Where the kernel's bounce buffers are.
