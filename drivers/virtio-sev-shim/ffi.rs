@@ -1,25 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The functions of the C files, each wrapped once.
+//! The functions of the C files, each wrapped once; those of gcm.c and snp.c in `gcm` and `snp`.
 
 use core::ptr::NonNull;
 
 use kernel::{
     bindings,
-    error::{
-        from_err_ptr,
-        to_result, //
-    },
-    ffi::c_void,
+    error::to_result,
     page::PAGE_SIZE,
     prelude::*, //
 };
-use psp::guest_msg::{
-    IV_LEN,
-    TAG_LEN,
-    VMPCK_LEN, //
-};
-
 mod shim {
     use kernel::{
         bindings,
@@ -55,43 +45,7 @@ mod shim {
         pub(super) fn sev_shim_user_range(addr: usize, len: usize) -> bool;
         pub(super) fn sev_shim_map_private(pa: u64, len: usize) -> *mut c_void;
         pub(super) fn sev_shim_unmap_private(mem: *mut c_void);
-        pub(super) fn sev_shim_gcm_prepare(key: *const u8) -> *mut c_void;
-        pub(super) fn sev_shim_gcm_destroy(key: *mut c_void);
-        pub(super) fn sev_shim_gcm_encrypt(
-            key: *const c_void,
-            iv: *const u8,
-            aad: *const u8,
-            aad_len: usize,
-            text: *mut u8,
-            len: usize,
-            tag: *mut u8,
-        );
-        pub(super) fn sev_shim_gcm_decrypt(
-            key: *const c_void,
-            iv: *const u8,
-            aad: *const u8,
-            aad_len: usize,
-            text: *mut u8,
-            len: usize,
-            tag: *const u8,
-        ) -> c_int;
         pub(super) fn sev_shim_is_snp_guest() -> bool;
-        pub(super) fn sev_shim_snp_open(vmpck: c_int) -> *mut c_void;
-        pub(super) fn sev_shim_snp_close(desc: *mut c_void);
-        pub(super) fn sev_shim_snp_vmpck(desc: *const c_void) -> c_int;
-        pub(super) fn sev_shim_snp_request(
-            desc: *mut c_void,
-            msg_type: u8,
-            version: u8,
-            exit_code: u64,
-            request: *mut c_void,
-            len: usize,
-            out: *mut c_void,
-            out_len: usize,
-            certs: *mut c_void,
-            pages: *mut u32,
-            exitinfo2: *mut u64,
-        ) -> c_int;
         pub(super) fn sev_shim_provide_reports(privlevel_floor: c_uint) -> c_int;
         pub(super) fn sev_shim_stop_providing_reports();
         pub(super) fn sev_shim_add_attributes(
@@ -363,180 +317,10 @@ impl Drop for PrivateMapping {
     }
 }
 
-/// A key for AES-256-GCM, in the form the kernel's library works with.
-///
-/// # Invariants
-///
-/// It comes from `sev_shim_gcm_prepare`.
-pub(crate) struct GcmKey(NonNull<c_void>);
-
-// SAFETY: It is memory that nobody else has.
-unsafe impl Send for GcmKey {}
-
-impl GcmKey {
-    /// Prepares a key.
-    ///
-    /// # Errors
-    ///
-    /// `ENOMEM`.
-    pub(crate) fn new(key: &[u8; VMPCK_LEN]) -> Result<Self> {
-        // SAFETY: It reads that many bytes.
-        let prepared = unsafe { shim::sev_shim_gcm_prepare(key.as_ptr()) };
-        // INVARIANT: It does.
-        NonNull::new(prepared).map(GcmKey).ok_or(ENOMEM)
-    }
-
-    /// Encrypts `text` in place; the tag.
-    pub(crate) fn encrypt(&self, iv: &[u8; IV_LEN], aad: &[u8], text: &mut [u8]) -> [u8; TAG_LEN] {
-        let mut tag = [0; TAG_LEN];
-        // SAFETY: By the type invariant the key is one; the others are valid for their lengths.
-        unsafe {
-            shim::sev_shim_gcm_encrypt(
-                self.0.as_ptr(),
-                iv.as_ptr(),
-                aad.as_ptr(),
-                aad.len(),
-                text.as_mut_ptr(),
-                text.len(),
-                tag.as_mut_ptr(),
-            );
-        }
-        tag
-    }
-
-    /// Decrypts `text` in place.
-    ///
-    /// # Errors
-    ///
-    /// `EBADMSG` if the tag does not fit; what is in `text` then means nothing.
-    pub(crate) fn decrypt(
-        &self,
-        iv: &[u8; IV_LEN],
-        aad: &[u8],
-        text: &mut [u8],
-        tag: &[u8; TAG_LEN],
-    ) -> Result {
-        // SAFETY: As in `encrypt`.
-        to_result(unsafe {
-            shim::sev_shim_gcm_decrypt(
-                self.0.as_ptr(),
-                iv.as_ptr(),
-                aad.as_ptr(),
-                aad.len(),
-                text.as_mut_ptr(),
-                text.len(),
-                tag.as_ptr(),
-            )
-        })
-    }
-}
-
-impl Drop for GcmKey {
-    fn drop(&mut self) {
-        // SAFETY: By the type invariant; it is not used afterwards.
-        unsafe { shim::sev_shim_gcm_destroy(self.0.as_ptr()) }
-    }
-}
-
 /// Whether this kernel is an SEV-SNP guest.
 pub(crate) fn is_snp_guest() -> bool {
     // SAFETY: Has no preconditions.
     unsafe { shim::sev_shim_is_snp_guest() }
-}
-
-/// The kernel's own channel to the firmware of an SEV-SNP guest.
-///
-/// # Invariants
-///
-/// It comes from `sev_shim_snp_open`.
-pub(crate) struct SnpChannel(NonNull<c_void>);
-
-// SAFETY: The kernel takes one request at a time, from any thread.
-unsafe impl Send for SnpChannel {}
-// SAFETY: As above.
-unsafe impl Sync for SnpChannel {}
-
-/// What the kernel's channel is asked.
-pub(crate) struct SnpRequest<'a> {
-    /// Type of the message.
-    pub(crate) msg_type: u8,
-    /// Its version.
-    pub(crate) version: u8,
-    /// How the host is called.
-    pub(crate) exit_code: u64,
-    /// The payload.
-    pub(crate) payload: &'a [u8],
-    /// Shared memory for certificates and its pages, or nothing.
-    pub(crate) certs: Option<(NonNull<u8>, u32)>,
-}
-
-/// What it leaves besides the answer.
-#[derive(Default)]
-pub(crate) struct SnpLeft {
-    /// What the host said.
-    pub(crate) exitinfo2: u64,
-    /// Pages that the host wants for certificates.
-    pub(crate) pages: u32,
-}
-
-impl SnpChannel {
-    /// Opens it with a key, by default with that of the VMPL.
-    ///
-    /// # Errors
-    ///
-    /// `EINVAL` if there is no such key or it was destroyed, `ENOMEM`.
-    pub(crate) fn new(vmpck: Option<u32>) -> Result<Self> {
-        let vmpck = vmpck.map_or(Ok(-1), i32::try_from)?;
-        // SAFETY: The caller has found this to be an SEV-SNP guest; others have no secrets page, and
-        // then it fails.
-        let desc = from_err_ptr(unsafe { shim::sev_shim_snp_open(vmpck) })?;
-        // INVARIANT: It does.
-        NonNull::new(desc).map(SnpChannel).ok_or(ENOMEM)
-    }
-
-    /// Which key.
-    pub(crate) fn vmpck(&self) -> u32 {
-        // SAFETY: By the type invariant.
-        let id = unsafe { shim::sev_shim_snp_vmpck(self.0.as_ptr()) };
-        u32::try_from(id).unwrap_or(0)
-    }
-
-    /// Sends a request. `out` has room for a tag behind the longest answer.
-    pub(crate) fn request(&self, request: &SnpRequest<'_>, out: &mut [u8]) -> (Result, SnpLeft) {
-        let (certs, pages) = match request.certs {
-            Some((mem, pages)) => (mem.as_ptr().cast(), pages),
-            None => (core::ptr::null_mut(), 0),
-        };
-        let mut left = SnpLeft {
-            pages,
-            ..SnpLeft::default()
-        };
-        // SAFETY: By the type invariant the channel is one; the payload is only read; `out` has the tag's
-        // length more than is said; the certificates are shared memory of that many pages.
-        let result = to_result(unsafe {
-            shim::sev_shim_snp_request(
-                self.0.as_ptr(),
-                request.msg_type,
-                request.version,
-                request.exit_code,
-                request.payload.as_ptr().cast_mut().cast(),
-                request.payload.len(),
-                out.as_mut_ptr().cast(),
-                out.len() - TAG_LEN,
-                certs,
-                &mut left.pages,
-                &mut left.exitinfo2,
-            )
-        });
-        (result, left)
-    }
-}
-
-impl Drop for SnpChannel {
-    fn drop(&mut self) {
-        // SAFETY: By the type invariant; it is not used afterwards.
-        unsafe { shim::sev_shim_snp_close(self.0.as_ptr()) }
-    }
 }
 
 /// Has configfs ask [`crate::tsm`] for reports.

@@ -39,7 +39,10 @@ use crate::{
         State,
         UNIT_PAGES, //
     },
-    protection,
+    protection::{
+        self,
+        Facts, //
+    },
     shared::{
         self,
         SharedPages,
@@ -64,13 +67,22 @@ enum Step {
     MakePrivate,
 }
 
-/// What was seen of a block's first and last page.
+/// What the page tables say of a block.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum View {
+    Private,
+    Shared,
+    /// Its pages differ.
+    Mixed,
+}
+
+/// A step, and what the page tables said after it; before it for `Freed`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Seen {
-    Allocated { private: bool },
-    Shared { private: bool },
-    Private { private: bool },
-    Freed { private: bool },
+    Allocated(View),
+    MadeShared(View),
+    MadePrivate(View),
+    Freed(View),
 }
 
 /// The kernel's memory, watched.
@@ -106,16 +118,12 @@ unsafe impl Memory for Watched {
         // SAFETY: The block has that many bytes.
         unsafe { mem.as_ptr().write_bytes(0xa5, pages * PAGE_SIZE) };
         self.held.set(Some((mem, pages)));
-        self.see(Seen::Allocated {
-            private: is_private(mem, pages),
-        });
+        self.see(Seen::Allocated(view(mem, pages)));
         Some(mem)
     }
 
     unsafe fn free(&self, mem: NonNull<u8>, pages: usize) {
-        self.see(Seen::Freed {
-            private: is_private(mem, pages),
-        });
+        self.see(Seen::Freed(view(mem, pages)));
         self.held.set(None);
         // SAFETY: By this function's own requirements.
         unsafe { Kernel.free(mem, pages) }
@@ -133,9 +141,7 @@ unsafe impl Memory for Watched {
         }
         // SAFETY: By this function's own requirements.
         unsafe { Kernel.make_shared(mem, pages) }?;
-        self.see(Seen::Shared {
-            private: is_private(mem, pages),
-        });
+        self.see(Seen::MadeShared(view(mem, pages)));
         Ok(())
     }
 
@@ -145,9 +151,7 @@ unsafe impl Memory for Watched {
         }
         // SAFETY: By this function's own requirements.
         unsafe { Kernel.make_private(mem, pages) }?;
-        self.see(Seen::Private {
-            private: is_private(mem, pages),
-        });
+        self.see(Seen::MadePrivate(view(mem, pages)));
         Ok(())
     }
 }
@@ -173,89 +177,136 @@ fn entry(mem: *const u8) -> (u64, u32) {
     (entry, level)
 }
 
-fn encrypts() -> bool {
-    protection::facts().is_some_and(|facts| !matches!(facts.protection, Ok(Protection::None)))
+/// What shared memory looks like here: on a machine without encryption as any other.
+fn shared_view() -> View {
+    let encrypts = |facts: &Facts| !matches!(facts.protection, Ok(Protection::None));
+    match protection::facts().is_some_and(encrypts) {
+        true => View::Shared,
+        false => View::Private,
+    }
 }
 
-/// Whether all entries that map a block have the C-bit. They must agree.
-fn is_private(mem: NonNull<u8>, pages: usize) -> bool {
+fn view(mem: NonNull<u8>, pages: usize) -> View {
     let encoding = protection::facts()
         .and_then(|facts| facts.protection.ok())
         .and_then(Protection::encoding);
     let Some(encoding) = encoding else {
-        return true;
+        return View::Private;
     };
-    let private = |page: usize| {
+    let private = (0..pages).filter(|page| {
         let (entry, _) = entry(mem.as_ptr().wrapping_add(page * PAGE_SIZE));
         encoding.is_private(entry)
-    };
-    let first = private(0);
-    assert!((0..pages).all(|page| private(page) == first));
-    first
+    });
+    match private.count() {
+        0 => View::Shared,
+        count if count == pages => View::Private,
+        _ => View::Mixed,
+    }
 }
 
-/// Shares and unshares a block; what was seen, and the counters.
-fn life(pages: usize) -> Result<(KVec<Seen>, Counters)> {
+/// What the life of a block was like.
+struct Life {
+    seen: KVec<Seen>,
+    /// What the ledger listed while it was shared.
+    listed: KVec<(Range, State)>,
+    range: Range,
+    zeroed: bool,
+    fate: Fate,
+    counters: Counters,
+    left: usize,
+}
+
+/// Shares and unshares a block.
+fn life(pages: usize) -> Result<Life> {
     let memory = Watched::new(Step::Nothing);
     let mut ledger = Ledger::new();
     let block = flip::share(&memory, &mut ledger, pages)?;
-    assert_eq!(ledger.counters().shared, pages as u64);
-    assert!(ledger.ranges().eq([(block.range(), State::Shared)]));
+    let range = block.range();
+    let mut listed = KVec::new();
+    for entry in ledger.ranges() {
+        listed.push(entry, GFP_KERNEL)?;
+    }
     // SAFETY: The block is ours, and has that many bytes.
     let bytes = unsafe { core::slice::from_raw_parts(block.mem.as_ptr(), pages * PAGE_SIZE) };
-    assert!(bytes.iter().all(|byte| *byte == 0));
-    assert_eq!(flip::unshare(&memory, &mut ledger, block), Fate::Freed);
-    assert!(ledger.ranges().next().is_none());
-    let seen = memory.seen.replace(KVec::new());
-    Ok((seen, ledger.counters()))
+    let zeroed = bytes.iter().all(|byte| *byte == 0);
+    let fate = flip::unshare(&memory, &mut ledger, block);
+    Ok(Life {
+        seen: memory.seen.replace(KVec::new()),
+        listed,
+        range,
+        zeroed,
+        fate,
+        counters: ledger.counters(),
+        left: ledger.ranges().count(),
+    })
 }
 
-/// Shares a block with a step that fails; the error, what is not private, and the counters.
-fn failing(fails: Step) -> (Option<Error>, Option<Fate>, Option<State>, Counters) {
+/// What came of a block with a step that failed.
+struct Failed {
+    error: Option<Error>,
+    fate: Option<Fate>,
+    state: Option<State>,
+    freed: bool,
+    counters: Counters,
+}
+
+fn failing(fails: Step) -> Failed {
     let memory = Watched::new(fails);
     let mut ledger = Ledger::new();
     let (error, fate) = match flip::share(&memory, &mut ledger, 4) {
         Ok(block) => (None, Some(flip::unshare(&memory, &mut ledger, block))),
         Err(error) => (Some(error), None),
     };
-    let freed = |seen: &Seen| matches!(seen, Seen::Freed { .. });
-    assert!(!memory.seen.borrow().iter().any(freed));
+    let freed = |seen: &Seen| matches!(seen, Seen::Freed(_));
+    let freed = memory.seen.borrow().iter().any(freed);
     let state = ledger.ranges().next().map(|(_, state)| state);
-    (error, fate, state, ledger.counters())
+    Failed {
+        error,
+        fate,
+        state,
+        freed,
+        counters: ledger.counters(),
+    }
 }
 
 #[kunit_tests(sev_shim_flips)]
 mod tests {
     use super::*;
 
-    fn check_life(pages: usize) {
-        let private = !encrypts();
-        let (seen, counters) = life(pages).unwrap();
-        assert_eq!(
-            &seen[..],
-            [
-                Seen::Allocated { private: true },
-                Seen::Shared { private },
-                Seen::Private { private: true },
-                Seen::Freed { private: true },
-            ]
-        );
-        let pages = pages as u64;
-        assert_eq!(
-            (counters.shared, counters.shared_max, counters.leaked),
-            (0, pages, 0)
-        );
-        assert_eq!((counters.flips, counters.failed_flips), (2, 0));
+    /// What is wrong with the life of a block of this size.
+    fn wrong(pages: usize) -> Option<&'static str> {
+        let Ok(life) = life(pages) else {
+            return Some("not shared");
+        };
+        let steps = [
+            Seen::Allocated(View::Private),
+            Seen::MadeShared(shared_view()),
+            Seen::MadePrivate(View::Private),
+            Seen::Freed(View::Private),
+        ];
+        let counters = Counters {
+            shared_max: pages as u64,
+            flips: 2,
+            ..Counters::default()
+        };
+        let checks = [
+            (life.seen[..] == steps, "page tables"),
+            (life.listed[..] == [(life.range, State::Shared)], "listed"),
+            (life.zeroed, "zeros"),
+            (life.fate == Fate::Freed && life.left == 0, "fate"),
+            (life.counters == counters, "counters"),
+        ];
+        checks.iter().find(|(good, _)| !good).map(|(_, what)| *what)
     }
 
     #[test]
     fn a_page_is_shared_and_private_again() {
-        check_life(1);
+        assert_eq!(wrong(1), None);
     }
 
     #[test]
     fn an_odd_number_of_pages_is_too() {
-        check_life(7);
+        assert_eq!(wrong(7), None);
     }
 
     #[test]
@@ -271,7 +322,7 @@ mod tests {
             after
         };
         assert_eq!(after, before.min(2));
-        check_life(UNIT_PAGES);
+        assert_eq!(wrong(UNIT_PAGES), None);
     }
 
     #[test]
@@ -281,12 +332,20 @@ mod tests {
         unsafe {
             let alias = NonNull::new(sev_shim_map_alias(mem.as_ptr().cast(), 4)).unwrap();
             let alias = alias.cast::<u8>();
-            assert!(is_private(alias, 4) && is_private(mem, 4));
+            assert_eq!(
+                (view(alias, 4), view(mem, 4)),
+                (View::Private, View::Private)
+            );
             Kernel.make_shared(alias, 4).unwrap();
-            assert_eq!(is_private(alias, 4), !encrypts());
-            assert_eq!(is_private(mem, 4), !encrypts());
+            assert_eq!(
+                (view(alias, 4), view(mem, 4)),
+                (shared_view(), shared_view())
+            );
             Kernel.make_private(alias, 4).unwrap();
-            assert!(is_private(alias, 4) && is_private(mem, 4));
+            assert_eq!(
+                (view(alias, 4), view(mem, 4)),
+                (View::Private, View::Private)
+            );
             sev_shim_unmap_alias(alias.as_ptr().cast());
             Kernel.free(mem, 4);
         }
@@ -294,36 +353,30 @@ mod tests {
 
     #[test]
     fn without_memory_nothing_changes() {
-        let (error, _, state, counters) = failing(Step::Alloc);
-        assert_eq!(error, Some(ENOMEM));
-        assert_eq!(state, None);
-        assert_eq!(counters, Counters::default());
-    }
-
-    fn check_leak(fails: Step) {
-        let (error, _, state, counters) = failing(fails);
-        assert_eq!(error, Some(ENOMEM));
-        assert_eq!(state, Some(State::Leaked));
-        assert_eq!((counters.shared, counters.leaked), (0, 4));
-        assert_eq!((counters.flips, counters.failed_flips), (0, 1));
+        let failed = failing(Step::Alloc);
+        assert_eq!(failed.error, Some(ENOMEM));
+        assert_eq!(failed.state, None);
+        assert_eq!(failed.counters, Counters::default());
     }
 
     #[test]
     fn pages_that_cannot_be_shared_are_leaked() {
-        check_leak(Step::MakeShared);
-    }
-
-    #[test]
-    fn half_shared_pages_are_leaked() {
-        check_leak(Step::MakeSharedHalf);
+        for step in [Step::MakeShared, Step::MakeSharedHalf] {
+            let failed = failing(step);
+            assert_eq!(failed.error, Some(ENOMEM));
+            assert_eq!((failed.state, failed.freed), (Some(State::Leaked), false));
+            let counters = failed.counters;
+            assert_eq!((counters.shared, counters.leaked), (0, 4));
+            assert_eq!((counters.flips, counters.failed_flips), (0, 1));
+        }
     }
 
     #[test]
     fn pages_that_cannot_be_made_private_are_leaked() {
-        let (error, fate, state, counters) = failing(Step::MakePrivate);
-        assert_eq!(error, None);
-        assert_eq!(fate, Some(Fate::Leaked));
-        assert_eq!(state, Some(State::Leaked));
+        let failed = failing(Step::MakePrivate);
+        assert_eq!((failed.error, failed.fate), (None, Some(Fate::Leaked)));
+        assert_eq!((failed.state, failed.freed), (Some(State::Leaked), false));
+        let counters = failed.counters;
         assert_eq!((counters.shared, counters.leaked), (0, 4));
         assert_eq!((counters.flips, counters.failed_flips), (1, 1));
     }
@@ -336,7 +389,7 @@ mod tests {
         flip::unshare_all(&memory, &mut ledger);
         assert_eq!(ledger.counters().shared, 0);
         assert!(ledger.ranges().next().is_none());
-        assert!(is_private(block.mem, 2));
+        assert_eq!(view(block.mem, 2), View::Private);
         assert_eq!(flip::unshare(&memory, &mut ledger, block), Fate::Freed);
         assert_eq!(ledger.counters().flips, 2);
     }
@@ -379,7 +432,7 @@ mod tests {
         assert!(is_listed(range));
         assert_eq!(shared::counters().shared, before + 2);
         assert_eq!(pages.len(), 2 * PAGE_SIZE);
-        assert_eq!(is_private(pages.as_ptr(), 2), !encrypts());
+        assert_eq!(view(pages.as_ptr(), 2), shared_view());
         pages.write(4090, b"across pages").unwrap();
         let mut read = [0; 12];
         pages.read(4090, &mut read).unwrap();

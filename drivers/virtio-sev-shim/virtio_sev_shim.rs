@@ -14,7 +14,7 @@
 //!   there are; `gcm`: the cipher;
 //! - `fair_lock` and `user`, as in the host driver; `ffi`: the functions of the C files.
 //!
-//! Unsafe code stands in `ffi`, `flip` and `shared` (memory by its address), `fair_lock` (C objects),
+//! Unsafe code stands in `ffi`, `gcm`, `snp`, `flip` and `shared` (memory by its address), `fair_lock` (C objects),
 //! `sysfs` and `tsm` (the C ABI), `lab` (a device id), `guest` and here (statics).
 
 #[path = "../common/fair_lock.rs"]
@@ -97,13 +97,17 @@ impl Requests {
             pr_err!("lab_transport=1 in an SEV-SNP guest: its reports would be no reports\n");
             return Err(EINVAL);
         }
-        let snp = KBox::new(snp::Snp::new(ffi::vmpck_id())?, GFP_KERNEL);
         // Without it the rest of the module is useful all the same.
-        match snp.map_err(Error::from).and_then(|snp| guest::publish(snp)) {
+        match Self::serve() {
             Ok(()) => pr_info!("/dev/sev-guest asks the firmware\n"),
             Err(error) => pr_err!("no /dev/sev-guest: {:?}\n", error),
         }
         Ok(Requests)
+    }
+
+    fn serve() -> Result {
+        let snp = snp::Snp::new(ffi::vmpck_id())?;
+        guest::publish(KBox::new(snp, GFP_KERNEL)?)
     }
 }
 
