@@ -25,7 +25,7 @@ MOST_MIB = 2048
 SHORTEST = 8
 
 # TIMEOUT: every page of the guest is copied or filled once, on a busy machine.
-SEAL_SECONDS = 120
+ORDER_SECONDS = 120
 
 
 def describe(directory):
@@ -46,24 +46,16 @@ class GuestMemory:
             file.truncate(mib << 20)
         os.link(files["shared"], files["private"])
         self._orders, self.plugins_end = socket.socketpair()
-        self._orders.settimeout(SEAL_SECONDS)
+        self._orders.settimeout(ORDER_SECONDS)
+        self._answers = self._orders.makefile()
 
     def seal(self, qmp):
         """Have the plugin give private memory a file of its own. Until it is done no virtual CPU runs."""
-        with qmp.stopped():
-            cr3, levels = qmp.page_tables()
-            try:
-                self._orders.sendall(f"seal {cr3:x} {levels} {C_BIT}\n".encode())
-                answer = self._orders.makefile().readline()
-            except TimeoutError as error:
-                raise LabError(f"the guest's memory was not sealed within {SEAL_SECONDS} s") from error
-            except ConnectionError as error:
-                raise Gone from error
-            if not answer:
-                raise Gone
-            word, _, rest = answer.strip().partition(" ")
-            if word != "sealed":
-                raise LabError(f"the guest's memory cannot be sealed: {rest}")
+        self._order("seal", qmp)
+
+    def shared_pages(self, qmp):
+        """How many pages the guest's kernel has mapped shared."""
+        return int(self._order("count", qmp))
 
     def find(self, patterns):
         """How many of these byte strings are in shared memory, and how many in private memory."""
@@ -75,6 +67,23 @@ class GuestMemory:
             if not 0 <= address <= address + length <= len(memory):
                 raise LabError(f"there is no memory at {address:#x} with {length} bytes")
             return memory[address:address + length]
+
+    def _order(self, word, qmp):
+        with qmp.stopped():
+            cr3, levels = qmp.page_tables()
+            try:
+                self._orders.sendall(f"{word} {cr3:x} {levels} {C_BIT}\n".encode())
+                answer = self._answers.readline()
+            except TimeoutError as error:
+                raise LabError(f"the plugin did not {word} the guest's memory within {ORDER_SECONDS} s") from error
+            except ConnectionError as error:
+                raise Gone from error
+        if not answer:
+            raise Gone
+        outcome, _, rest = answer.strip().partition(" ")
+        if outcome != "done":
+            raise LabError(f"the plugin cannot {word} the guest's memory: {rest}")
+        return rest
 
     def _found(self, name, patterns):
         # Markers have a common beginning; one pass for all of them.

@@ -6,6 +6,7 @@ Requests are lines that a program of the guest writes to /dev/lab-host, answers 
     find-complement HEX...      `shared N private M`: how many of these byte strings are in which memory. What is looked for is
                                 the complement of HEX, because the request itself comes through shared memory.
     device-read ADDRESS LENGTH  the bytes that a device reads at a guest-physical address, in hexadecimal
+    shared-pages                `shared N`: how many pages are mapped shared by the kernel's page tables, anywhere
     map                         `mapped FILE`: a picture of which pages are shared now has been taken (`lab run --map`)
 
 A request that makes no sense is answered by `error WHY`. No virtual CPU runs while the host looks.
@@ -50,6 +51,8 @@ class HostView:
                     raise LabError(f"at most {LONGEST_READ} bytes")
                 with self._qmp.stopped():
                     return self._memory.read(address, length).hex()
+            case ["shared-pages"]:
+                return f"shared {self._memory.shared_pages(self._qmp)}"
             case ["map"]:
                 return f"mapped {self._take_map()}"
         raise LabError("no such request")

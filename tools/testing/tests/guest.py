@@ -138,7 +138,7 @@ def test_memory_that_cannot_be_sealed_is_an_error(context):
         memory.seal(FakeQmp())
         raise Failure("it was sealed")
     except LabError as error:
-        equal(str(error), "the guest's memory cannot be sealed: no room is left", "the error")
+        equal(str(error), "the plugin cannot seal the guest's memory: no room is left", "the error")
     plugin.join()
     equal(orders, [b"seal 8000001000 5 39\n"], "the order")
 
@@ -192,6 +192,21 @@ def test_shared_pages_are_drawn(context):
         equal(any(start <= first and last <= end + 1 for start, end in ranges), True, f"{first:#x}-{last:#x} is shared")
         equal(sum(end + 1 - start for start, end in ranges) // 4096, shared, "pages in ranges of shared pages")
         equal(0 < pages["shared, in use"] < shared < (last - first) // 4096 + 2000, True, f"shared pages: {pages}")
+
+
+# Asks how many pages are shared: at first, while a driver shares one, and when its and our module have gone.
+COUNT = """
+exec 9<>/dev/lab-host
+count() { echo shared-pages >&9; read -r answer <&9; echo "$answer"; }
+count; modprobe sev_shared_pages_sample; count; rmmod sev_shared_pages_sample virtio_sev_shim; count
+"""
+
+
+def test_shared_pages_are_counted_from_outside(context):
+    result = context.lab(*QUICK, "--driver", "rust", "--", "sh", "-c", COUNT)
+    equal(result.returncode, 0, f"status: {result.stderr}")
+    before, meanwhile, after = (int(line.removeprefix("shared ")) for line in result.stdout.decode().splitlines())
+    equal((before > 16384, meanwhile, after), (True, before + 1, before), "bounce buffers, one more, none left")
 
 
 def test_the_host_answers_requests(context):

@@ -31,12 +31,16 @@ pub(crate) struct Seal {
 impl Seal {
     /// Carries out orders until the lab has gone.
     ///
-    /// `seal CR3 LEVELS C-BIT` (hexadecimal, 4 or 5, decimal) is answered by `sealed PAGES`, the number of shared ones,
-    /// or `failed WHY`.
+    /// `seal CR3 LEVELS C-BIT` (hexadecimal, 4 or 5, decimal) is answered by `done PAGES`, the number of shared ones, or
+    /// `failed WHY`; so is `count CR3 LEVELS C-BIT`, which changes nothing.
     pub(crate) fn serve(self) -> io::Result<()> {
         for order in BufReader::new(self.orders.try_clone()?).lines() {
-            let answer = match parse(&order?).and_then(|tables| self.seal(tables)) {
-                Ok(pages) => format!("sealed {pages}\n"),
+            let done = parse(&order?).and_then(|order| match order {
+                Order::Seal(tables) => self.seal(tables),
+                Order::Count(tables) => self.count(tables),
+            });
+            let answer = match done {
+                Ok(pages) => format!("done {pages}\n"),
                 Err(why) => format!("failed {why}\n"),
             };
             (&self.orders).write_all(answer.as_bytes())?;
@@ -44,8 +48,12 @@ impl Seal {
         Ok(())
     }
 
+    fn count(&self, tables: PageTables) -> Result<usize, String> {
+        let memory = File::open(&self.private).map_err(|error| named(&self.private, error))?;
+        Ok(count(&memory::shared_pages(&memory, tables)?))
+    }
+
     fn seal(&self, tables: PageTables) -> Result<usize, String> {
-        let named = |path: &Path, error: io::Error| format!("{}: {error}", path.display());
         let maps = fs::read_to_string("/proc/self/maps").map_err(|error| error.to_string())?;
         let mappings = mappings(&maps, &self.private);
         if mappings.is_empty() {
@@ -67,14 +75,29 @@ impl Seal {
             // the new file has what the old one had where a CPU with the C-bit looks.
             unsafe { mapping.map_to(&private) }.map_err(|error| named(&self.private, error))?;
         }
-        Ok(is_shared.iter().filter(|shared| **shared).count())
+        Ok(count(&is_shared))
     }
 }
 
-fn parse(order: &str) -> Result<PageTables, String> {
+fn count(is_shared: &[bool]) -> usize {
+    is_shared.iter().filter(|shared| **shared).count()
+}
+
+fn named(path: &Path, error: io::Error) -> String {
+    format!("{}: {error}", path.display())
+}
+
+/// What is to be done, with the page tables that a processor has now.
+#[derive(Debug, PartialEq)]
+enum Order {
+    Seal(PageTables),
+    Count(PageTables),
+}
+
+fn parse(order: &str) -> Result<Order, String> {
     let words: Vec<&str> = order.split(' ').collect();
     let tables = match words[..] {
-        ["seal", cr3, levels @ ("4" | "5"), c_bit] => {
+        [_, cr3, levels @ ("4" | "5"), c_bit] => {
             let cr3 = u64::from_str_radix(cr3, 16).ok();
             cr3.zip(c_bit.parse().ok()).map(|(cr3, c_bit)| PageTables {
                 cr3,
@@ -84,7 +107,11 @@ fn parse(order: &str) -> Result<PageTables, String> {
         }
         _ => None,
     };
-    tables.ok_or_else(|| format!("unknown order {order}"))
+    match (words.first(), tables) {
+        (Some(&"seal"), Some(tables)) => Ok(Order::Seal(tables)),
+        (Some(&"count"), Some(tables)) => Ok(Order::Count(tables)),
+        _ => Err(format!("unknown order {order}")),
+    }
 }
 
 /// A new file of that length in the place of another, which loses its name.
@@ -160,7 +187,8 @@ mod tests {
             five_levels: true,
             c_bit: 39,
         };
-        assert_eq!(parse("seal 8000123000 5 39"), Ok(tables));
+        assert_eq!(parse("seal 8000123000 5 39"), Ok(Order::Seal(tables)));
+        assert_eq!(parse("count 8000123000 5 39"), Ok(Order::Count(tables)));
         for bad in [
             "",
             "seal",
@@ -198,11 +226,16 @@ d000-e000 rw-p 00000000 00:00 0   [heap]
         assert_eq!(mappings(maps, Path::new("/run/lab/private.ram")), expected);
     }
 
-    /// Files as the lab makes them, and an order's answer.
-    fn answer(order: &str) -> String {
+    /// An order's answer with files as the lab makes them: of 4 pages, with a table in each of the last ones, and one
+    /// entry in the lowest of those.
+    fn answer(order: &str, entry: u64) -> String {
         let directory = tempfile::tempdir().unwrap();
         let names = ["shared", "private"].map(|name| directory.path().join(name));
-        fs::write(&names[0], [0; 8192]).unwrap();
+        let mut memory = vec![0; 4 << 12];
+        for (place, entry) in [(0x1ff8, 0x2003), (0x2ff8, 0x3003), (0x3000, entry)] {
+            memory[place..place + 8].copy_from_slice(&u64::to_le_bytes(entry));
+        }
+        fs::write(&names[0], memory).unwrap();
         fs::hard_link(&names[0], &names[1]).unwrap();
         let (ours, theirs) = UnixStream::pair().unwrap();
         let [shared, private] = names;
@@ -222,9 +255,17 @@ d000-e000 rw-p 00000000 00:00 0   [heap]
 
     #[test]
     fn what_cannot_be_sealed_is_said() {
-        assert!(answer("dance").starts_with("failed unknown order dance"));
-        let unmapped = answer("seal 8000001000 4 39");
+        assert!(answer("dance", 0).starts_with("failed unknown order dance"));
+        let unmapped = answer("seal 8000001000 4 39", 0);
         assert!(unmapped.starts_with("failed ") && unmapped.ends_with("not in QEMU's memory\n"));
+    }
+
+    #[test]
+    fn shared_pages_are_counted() {
+        // 1 GiB from address 0.
+        assert_eq!(answer("count 1000 4 39", 0x83), "done 4\n");
+        let private = answer("count 1000 4 39", 1 << 39 | 0x83);
+        assert!(private.starts_with("failed nothing is shared"), "{private}");
     }
 
     #[test]
