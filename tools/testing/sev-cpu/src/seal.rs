@@ -3,7 +3,7 @@
 //!
 //! Until then both memories are one file with two names, mapped into QEMU twice. Sealing gives private memory a file of
 //! its own under its name, and maps that in the place of the old one. No virtual CPU may run meanwhile, because what it
-//! writes could get lost; who orders it, a line in a socket for each try, has stopped them all.
+//! writes could get lost: the lab has stopped them all when it orders something.
 
 use crate::memory::{self, PageTables};
 use std::{
