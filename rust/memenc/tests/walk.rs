@@ -2,37 +2,23 @@
 
 //! The walker against tables that are known, and against a second reader of tables that are garbage.
 
+mod random;
+mod reading;
 mod tables;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use memenc::entry::PageSize;
 use memenc::walk::{Fault, Found, Half, PhysMem};
 use proptest::prelude::*;
-use tables::{machines, page, Machine, Mapped, Oracle, Ram, Tables};
+use random::machines;
+use reading::span;
+use tables::{page, Machine, Ram, Tables};
 
 const FOUR: Machine = Machine {
     five: false,
     vtom: false,
 };
-
-fn mapped(found: Found) -> Option<Mapped> {
-    let leaf = found.leaf()?;
-    Some((
-        leaf.va,
-        leaf.size.bytes(),
-        leaf.gpa,
-        leaf.entry,
-        leaf.private,
-    ))
-}
-
-fn span(found: Found) -> (u64, u64) {
-    match found {
-        Found::Leaf(leaf) => (leaf.va, leaf.size.bytes()),
-        Found::Hole { va, len } | Found::Fault { va, len, .. } => (va, len),
-    }
-}
 
 #[test]
 fn pages_of_each_size_are_found_in_order_with_what_is_between_them() {
@@ -233,77 +219,25 @@ fn addresses() -> impl Strategy<Value = u64> {
 }
 
 proptest! {
-    #![proptest_config(tables::cases(2000))]
+    #![proptest_config(random::cases(2000))]
 
     #[test]
     fn garbage_is_read_as_the_oracle_reads_it(
         machine in machines(), ram in garbage(), cr3: u64, frame in 0u64..6, va in addresses()
     ) {
-        let (cr3, va) = (cr3 & (1 << tables::BIT | 0xfff) | frame << 12, machine.canonical(va));
-        let found = machine.paging().lookup(&ram, cr3, va).unwrap();
-        match (found, machine.translate(&ram, cr3, va)) {
-            (Found::Leaf(_), Oracle::Page(page)) => prop_assert_eq!(mapped(found), Some(page)),
-            (Found::Hole { va: first, len }, Oracle::Hole(level))
-            | (
-                Found::Fault { va: first, len, fault: Fault::Reserved(_) | Fault::Loop(_) },
-                Oracle::Wrong(level),
-            ) => {
-                prop_assert_eq!(len, 1 << (12 + 9 * (level - 1)));
-                prop_assert_eq!(first, va / len * len);
-            }
-            (Found::Fault { fault: Fault::NoMemory(_), .. }, Oracle::NoTable(_)) => {}
-            (found, oracle) => prop_assert!(false, "{:?}, but {:?}", found, oracle),
-        }
+        let cr3 = cr3 & (1 << tables::BIT | 0xfff) | frame << 12;
+        reading::check_lookup(machine, &ram, cr3, machine.canonical(va));
     }
 
     #[test]
     fn a_walk_is_what_looking_up_each_address_finds(
-        machine in machines(), ram in garbage(), frame in 0u64..6, va in addresses(), skip in 0u64..0x2_0000_0000
+        machine in machines(), ram in garbage(), frame in 0u64..6, va in addresses(), len in 0u64..0x2_0000_0000
     ) {
-        let (paging, cr3) = (machine.paging(), frame << 12);
-        let first = paging.linear(va);
-        // Not more than a few thousand findings, whatever there is.
-        let walk: Vec<_> = paging.walk(&ram, cr3, paging.canonical(first), u64::MAX).take(2000).collect();
-        let mut next = first;
-        for found in walk {
-            prop_assert_eq!(Some(found), paging.lookup(&ram, cr3, paging.canonical(next)));
-            let (va, len) = span(found);
-            next = paging.linear(va).wrapping_add(len);
-        }
-        // And it ends with what the last address hits.
-        let last = paging.canonical((first + skip).min(paging.linear(u64::MAX)));
-        if let Some(found) = paging.walk(&ram, cr3, paging.canonical(first), last).take(2000).nth(1999) {
-            prop_assert!(paging.linear(span(found).0) <= paging.linear(last));
-        } else {
-            let found = paging.walk(&ram, cr3, paging.canonical(first), last).last().unwrap();
-            prop_assert_eq!(Some(found), paging.lookup(&ram, cr3, last));
-        }
+        reading::check_walk(machine, &ram, frame << 12, machine.canonical(va), len);
     }
 
     #[test]
     fn visiting_finds_each_entry_that_a_walk_finds_once(machine in machines(), ram in garbage(), frame in 0u64..6) {
-        let (paging, cr3) = (machine.paging(), frame << 12);
-        let (mut seen, mut visited) = (BTreeSet::new(), BTreeMap::new());
-        let mut twice = false;
-        paging.visit_tables(
-            &ram,
-            cr3,
-            Half::Kernel,
-            &mut |table, level| seen.insert((table.gpa, table.private, level)),
-            &mut |found| {
-                if let Found::Leaf(leaf) = found {
-                    let key = (leaf.at.gpa, leaf.at.private, leaf.size);
-                    twice |= visited.insert(key, leaf.entry).is_some();
-                }
-            },
-        );
-        prop_assert!(!twice);
-        // Leaves at the lowest addresses: each of them must have been visited.
-        for found in paging.walk(&ram, cr3, machine.kernel(), u64::MAX).take(5000) {
-            if let Found::Leaf(leaf) = found {
-                let key = (leaf.at.gpa, leaf.at.private, leaf.size);
-                prop_assert_eq!(visited.get(&key), Some(&leaf.entry));
-            }
-        }
+        reading::check_visit(machine, &ram, frame << 12);
     }
 }

@@ -13,19 +13,9 @@ use std::fmt;
 use memenc::cbit::Encoding;
 use memenc::entry::{Levels, Paging};
 use memenc::walk::PhysMem;
-use proptest::prelude::*;
 
 /// Bit of the address that says private, or with vTOM shared.
 pub(crate) const BIT: u32 = 47;
-
-/// What fails is shown, not kept in a file. Miri is slow.
-pub(crate) fn cases(cases: u32) -> ProptestConfig {
-    ProptestConfig {
-        cases: if cfg!(miri) { 2 } else { cases },
-        failure_persistence: None,
-        ..Default::default()
-    }
-}
 
 /// Memory, page by page; private and shared memory are apart, as on SEV-SNP.
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -66,10 +56,6 @@ impl PhysMem for Ram {
 pub(crate) struct Machine {
     pub(crate) five: bool,
     pub(crate) vtom: bool,
-}
-
-pub(crate) fn machines() -> impl Strategy<Value = Machine> {
-    (any::<bool>(), any::<bool>()).prop_map(|(five, vtom)| Machine { five, vtom })
 }
 
 /// A page as the oracle sees it: first virtual address, bytes, physical address, entry, private.
@@ -135,39 +121,36 @@ impl Machine {
         self.canonical(1 << (11 + 9 * self.depth()))
     }
 
-    /// Translates one address the slow way: by the bits of the address and of the entries as text, so that
-    /// no shift or mask can be wrong in the same way as in the crate.
+    /// Translates one address by division alone, so that no shift or mask can be wrong in the same way as
+    /// in the crate.
     pub(crate) fn translate(self, ram: &Ram, cr3: u64, va: u64) -> Oracle {
-        let va_text = format!("{va:064b}");
         let mut pointer = cr3;
         let mut seen = Vec::new();
         for level in (1..=self.depth()).rev() {
-            let text = format!("{pointer:064b}");
-            let frame = self.frame(&text, 51, 12);
+            let frame = self.frame(pointer, 51, 12);
             seen.push(frame);
             let Some(table) = ram.pages.get(&(frame, self.private(pointer))) else {
                 return Oracle::NoTable(level);
             };
             let low = 12 + 9 * (level - 1);
-            let index = number(&va_text, low + 8, low) as usize;
+            let index = number(va, low + 8, low) as usize;
             let entry = table[index];
-            let bits = format!("{entry:064b}");
-            if number(&bits, 0, 0) == 0 {
+            if number(entry, 0, 0) == 0 {
                 return Oracle::Hole(level);
             }
-            let large = number(&bits, 7, 7) == 1;
+            let large = number(entry, 7, 7) == 1;
             if level == 1 || large {
                 if level > 3 {
                     return Oracle::Wrong(level);
                 }
-                if level > 1 && number(&bits, low - 1, 13) != 0 {
+                if level > 1 && number(entry, low - 1, 13) != 0 {
                     return Oracle::Wrong(level);
                 }
-                let gpa = self.frame(&bits, 51, low) << low;
-                let first = self.canonical(number(&va_text, 63, low) << low);
+                let gpa = self.frame(entry, 51, low) << low;
+                let first = self.canonical(number(va, 63, low) << low);
                 return Oracle::Page((first, 1 << low, gpa, entry, self.private(entry)));
             }
-            if seen.contains(&self.frame(&bits, 51, 12)) {
+            if seen.contains(&self.frame(entry, 51, 12)) {
                 return Oracle::Wrong(level);
             }
             pointer = entry;
@@ -179,7 +162,7 @@ impl Machine {
     pub(crate) fn denied(self, ram: &Ram, cr3: u64, va: u64) -> u64 {
         let (mut pointer, mut denied) = (cr3, 0);
         for level in (2..=self.depth()).rev() {
-            let frame = self.frame(&format!("{pointer:064b}"), 51, 12);
+            let frame = self.frame(pointer, 51, 12);
             pointer =
                 ram.pages[&(frame, self.private(pointer))][(va >> (9 * level + 3) & 511) as usize];
             if pointer & 1 == 0 || level < 4 && pointer & 0x80 != 0 {
@@ -191,16 +174,16 @@ impl Machine {
     }
 
     /// Bits `high` to `low` of an entry without the encryption's.
-    fn frame(self, bits: &str, high: u32, low: u32) -> u64 {
-        let mut bits: Vec<u8> = bits.bytes().collect();
-        bits[63 - BIT as usize] = b'0';
-        number(std::str::from_utf8(&bits).unwrap(), high, low)
+    fn frame(self, entry: u64, high: u32, low: u32) -> u64 {
+        let bit = number(entry, BIT, BIT) * 2u64.pow(BIT);
+        number(entry - bit, high, low)
     }
 }
 
-/// Bits `high` to `low` of a 64-bit number in binary.
-fn number(bits: &str, high: u32, low: u32) -> u64 {
-    u64::from_str_radix(&bits[63 - high as usize..=63 - low as usize], 2).unwrap()
+/// Bits `high` to `low` of a number.
+fn number(value: u64, high: u32, low: u32) -> u64 {
+    let bits = u128::from(value) / 2u128.pow(low) % 2u128.pow(high - low + 1);
+    bits.try_into().unwrap()
 }
 
 /// Page tables that are built page by page.

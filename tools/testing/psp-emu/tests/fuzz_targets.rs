@@ -29,8 +29,14 @@ proptest! {
     fn certificates_find_nothing(input in vec(any::<u8>(), 0..24)) {
         fuzz::certificates::run(&input);
     }
+
     #[test]
     fn guest_message_finds_nothing(input in vec(any::<u8>(), 0..200)) {
         fuzz::guest_message::run(&input);
+    }
+
+    #[test]
+    fn page_tables_find_nothing(input in vec(any::<u8>(), 0..400)) {
+        fuzz::page_tables::run(&input);
     }
 }

@@ -14,6 +14,7 @@ pub mod guest_message;
 pub mod machine;
 #[path = "../../tests/model/mod.rs"]
 pub mod model;
+pub mod page_tables;
 pub mod ram;
 #[path = "../../tests/virtual_host/mod.rs"]
 pub mod virtual_host;
