@@ -18,7 +18,7 @@ SMALL = {"CARGO_PROFILE_DEV_DEBUG": "line-tables-only", "CARGO_INCREMENTAL": "0"
 
 SPACE_MIB = 1500
 
-# sevctl does little work itself. It would compile an OpenSSL of its own, and optimise 180 crates.
+# These tools do little work themselves. They would compile an OpenSSL of their own, and optimise some 200 crates.
 QUICKLY = {"OPENSSL_NO_VENDOR": "1", "CARGO_PROFILE_RELEASE_OPT_LEVEL": "0", "CARGO_PROFILE_RELEASE_DEBUG": "0"}
 
 
@@ -51,15 +51,24 @@ def sev_map(root):
 
 def sevctl(root):
     """A layer for the tool root with the pinned release of sevctl in /usr/local/bin."""
-    version = read_versions()["SEVCTL"]
+    return _installed(root, "sevctl", lines=220)
+
+
+def snpguest(root):
+    """A layer for the tool root with the pinned release of snpguest in /usr/local/bin."""
+    return _installed(root, "snpguest", lines=320)
+
+
+def _installed(root, name, lines):
+    version = read_versions()[name.upper()]
 
     def build(new):
-        with progress.Step("sevctl", f"Building sevctl {version}", lines=220) as step:
-            step.run(root, ["cargo", "install", "--locked", "--no-track", "sevctl", "--version", version,
+        with progress.Step(name, f"Building {name} {version}", lines=lines) as step:
+            step.run(root, ["cargo", "install", "--locked", "--no-track", name, "--version", version,
                             "--root", new / "usr/local"], env={**cargo_environment(new / "target"), **QUICKLY})
             shutil.rmtree(new / "target")
 
-    return cache.entry("sevctl", digest(root.name, version, repr(QUICKLY)), "sevctl", build, SPACE_MIB)
+    return cache.entry(name, digest(root.name, version, repr(QUICKLY)), name, build, SPACE_MIB)
 
 
 def sev_launch(root):

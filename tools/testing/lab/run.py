@@ -19,6 +19,12 @@ from .paths import CHECKOUT
 RUN = "/run/lab"
 # How often each CPU has executed WBINVD: written by the plugin, read by the PSP.
 WBINVD = f"{RUN}/wbinvd"
+# A guest's secrets page: the file, and where it is in the guest's memory. There is neither kernel nor initrd there, and
+# all guests have that much memory.
+SECRETS = f"{RUN}/secrets"
+SECRETS_ADDRESS = 0x7fff000
+# The models whose guests can ask the PSP.
+SNP_MODELS = ("milan", "genoa", "turin")
 # The directory for pictures of a guest's memory.
 MAP = f"{RUN}/map"
 
@@ -32,7 +38,7 @@ DRIVERS = {
 # What is needed of what the lab builds, besides kernel and modules.
 PROGRAMS = {
     "host": {"psp-emu": programs.psp_emu, "sev-cpu": programs.sev_cpu, "sevctl": programs.sevctl, "sev-launch": programs.sev_launch},
-    "guest": {"sev-cpu": programs.sev_cpu},
+    "guest": {"psp-emu": programs.psp_emu, "sev-cpu": programs.sev_cpu, "snpguest": programs.snpguest},
     "plain": {},
 }
 
@@ -59,7 +65,7 @@ def run(options):
     kernel = made["kernel"]
     spec = {
         "role": options.role, "model": options.model, "smp": options.smp, "mem": options.mem,
-        "append": [*(GUEST_APPEND if options.role == "guest" else ()), *options.append],
+        "append": [*(GUEST_APPEND if options.role == "guest" else ()), *options.append], "secrets": None,
         "timeout": options.timeout, "terminal": terminal is not None, "stdin": stdin,
         "kernel": kernel.image, "root": f"{RUN}/root", "share": f"{RUN}/share" if options.share else None,
         "logs": RUN, "kept_logs": str(progress.new_log("vm").with_suffix("")),
@@ -74,12 +80,18 @@ def run(options):
     if pictures:
         binds.append((pictures.parent, MAP, False))
     if host:
+        emulators = [_psp(options, number, own_faults) for number, own_faults in enumerate(psp_faults, start=1)]
+    elif options.role == "guest" and options.model in SNP_MODELS:
+        emulators = [_guest_device(options, psp_faults[0])]
+        spec["secrets"] = {"file": SECRETS, "address": SECRETS_ADDRESS}
+        spec["append"].append(f"memmap=4K${SECRETS_ADDRESS:#x}")
+    else:
+        emulators = []
+    for arguments, seen in emulators:
         spec["emulator"] = str(made["psp-emu"])
-        for number, own_faults in enumerate(psp_faults, start=1):
-            arguments, seen = _psp(options, number, own_faults)
-            spec["psps"].append(arguments)
-            binds += [(path, path, False) for path in seen]
-    layers = [made[name] for name in ("modules", "sevctl", "sev-launch") if name in made] + list(kernel.layers)
+        spec["psps"].append(arguments)
+        binds += [(path, path, False) for path in seen]
+    layers = [made[name] for name in ("modules", "sevctl", "snpguest", "sev-launch") if name in made] + list(kernel.layers)
     image = initramfs.build(root, kernel.modules_dir, drivers, options.command, stdin, terminal, options.share, nv)
     with _in_memory(image) as initrd, _raw(terminal):
         spec["initrd"] = f"/proc/self/fd/{initrd}"
@@ -162,18 +174,33 @@ def _psp(options, number, own_faults):
     """One emulated PSP: its arguments, and paths it must see, under their own names because its messages have those."""
     # What the command line names is the first one's.
     suffix = f".{number}" if number > 1 else ""
-    seen = []
-    state = f"{RUN}/state{suffix}"
-    if options.state:
-        state = _made("--state", options.state.rstrip("/") + suffix)
-        seen.append(state)
-    arguments = ["--socket", f"{RUN}/psp.sock{suffix}", "--state", state, "--model", options.model, "--wbinvd", WBINVD]
+    psp, seen = _emulator(options, suffix, own_faults)
+    arguments = psp["arguments"]
+    arguments += ["--wbinvd", WBINVD]
     for option, value in (("--memory", options.memory), ("--latency", options.latency)):
         if value:
             arguments += [option, value]
     if options.transcripts:
         seen.append(_made("--transcripts", options.transcripts.rstrip("/") + suffix))
         arguments += ["--transcripts", seen[-1]]
+    return psp, seen
+
+
+def _guest_device(options, own_faults):
+    """The device by which a guest asks a PSP, as `_psp`."""
+    device, seen = _emulator(options, "", own_faults)
+    device["arguments"] += ["--guest", "--secrets", SECRETS, "--secrets-address", f"{SECRETS_ADDRESS:#x}"]
+    return device, seen
+
+
+def _emulator(options, suffix, own_faults):
+    """What all emulators have in common."""
+    seen = []
+    state = f"{RUN}/state{suffix}"
+    if options.state:
+        state = _made("--state", options.state.rstrip("/") + suffix)
+        seen.append(state)
+    arguments = ["--socket", f"{RUN}/psp.sock{suffix}", "--state", state, "--model", options.model]
     if options.trace:
         seen.append(_emptied("--trace", options.trace + suffix))
         arguments += ["--trace", seen[-1]]

@@ -46,6 +46,8 @@ def command_line(spec, fds):
         arguments += ["-chardev", f"socket,id=qmp,fd={fds['qmp']}", "-mon", "chardev=qmp,mode=control"]
     if spec["plugin"]:
         arguments += ["-plugin", _plugin(spec, fds)]
+    if spec["secrets"]:
+        arguments += ["-device", "loader,file={file},addr={address:#x},force-raw=on".format(**spec["secrets"])]
     for psp in spec["psps"]:
         arguments += ["-device", '{"driver":"vfio-user-pci","socket":{"path":"%s","type":"unix"}}' % psp["socket"]]
     return arguments

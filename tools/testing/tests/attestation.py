@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Reports and keys in a SEV guest: the guest device, and snpguest on top of it. The firmware is the emulated one, which a
+transport for the lab reaches."""
+
+import hashlib
+import json
+import shutil
+
+from lab.paths import CHECKOUT
+from lab.suites import contains, equal, watched
+
+KERNELS = ("kunit", "debian")
+LAB = "virtio_sev_shim.lab_transport=1"
+GUEST = ("run", "--role", "guest", "--module-param", LAB)
+QUICK = (*GUEST, "--kernel", "kunit", "--smp", "1")
+UNTOUCHED = "0xdeadbeef"
+
+
+def inside(context, script, *options, status=0):
+    """What a script prints in a VM in which the kernel has nothing to complain about."""
+    share = context.directory / "share"
+    share.mkdir(exist_ok=True)
+    shutil.copy(CHECKOUT / "tools/testing/guest/guest_requests.py", share)
+    result = context.lab(*options, "--share", share, "--", "bash", "-c", watched(f"cd /tmp\n{script}"))
+    equal(result.returncode, status, f"status: {result.stderr.decode()}{result.stdout.decode()}")
+    return result.stdout.decode()
+
+
+# A report on 64 bytes, its chain, and what becomes of a report that was changed.
+VERIFIED = """
+head -c 64 /dev/urandom >data
+snpguest report report data --vmpl 0 || exit 1
+snpguest certificates pem certs || exit 1
+snpguest verify certs certs || exit 1
+snpguest verify attestation certs report {model} || exit 1
+cmp -i 0:80 -n 64 data report && echo "the data is in the report"
+openssl x509 -in certs/ark.pem -noout -subject
+cp report changed
+printf x | dd of=changed bs=1 seek=200 conv=notrunc status=none
+snpguest verify attestation certs changed {model} >/dev/null 2>&1 || echo "a changed report is refused"
+"""
+
+
+def verified(context, kernel, model, argument):
+    output = inside(context, VERIFIED.format(model=argument), *GUEST, "--kernel", kernel, "--model", model)
+    for line in ("The AMD ARK was self-signed!", "The AMD ASK was signed by the AMD ARK!", "The VCEK was signed by the AMD ASK!",
+                 "Reported TCB SNP from certificate matches the attestation report.", "VEK signed the Attestation Report!",
+                 "the data is in the report", "a changed report is refused"):
+        contains(output.splitlines(), line, "output")
+    contains(output, f"CN=ARK-{model.capitalize()} of the psp-emu emulator", "the root")
+
+
+def test_snpguest_verifies_a_report_up_to_the_emulated_root(context):
+    # Of a version 2 report nobody can tell the model.
+    verified(context, "debian", "milan", "--processor-model milan")
+
+
+def test_snpguest_verifies_reports_of_later_models(context):
+    verified(context, "kunit", "genoa", "")
+    verified(context, "kunit", "turin", "")
+
+
+def test_derived_keys_belong_to_the_chip(context):
+    """The same in the next VM on this chip, and on another chip none of them."""
+    script = "for fields in 000001 001000; do snpguest key key vcek --vmpl 0 -g $fields && sha256sum <key; done"
+    states = [context.directory / name for name in ("chip", "chip", "other")]
+    first, again, other = (inside(context, script, *QUICK, "--state", state).split() for state in states)
+    equal(again, first, "keys of the same chip")
+    equal(len({*first, *other} - {"-"}), 4, "different keys of two chips")
+
+
+def test_configfs_has_the_report_and_the_certificates(context):
+    script = """
+    mount -t configfs none /sys/kernel/config
+    report=/sys/kernel/config/tsm/report/lab
+    mkdir $report && cd $report || exit 1
+    head -c 64 /dev/urandom >/tmp/data
+    cat /tmp/data >inblob
+    cat outblob >/tmp/report
+    cat auxblob >/tmp/certificates
+    cat provider generation
+    cmp -i 0:80 -n 64 /tmp/data /tmp/report && wc -c </tmp/report
+    od -An -tx1 -N16 /tmp/certificates
+    cd / && rmdir $report
+    """
+    output = inside(context, script, *QUICK).splitlines()
+    equal(output, ["sev_guest", "1", "1184", " 63 da 75 8d e6 64 45 64 ad c5 f4 b9 3b e8 ac cd"], "files")
+
+
+def test_data_for_the_firmware_stays_private(context):
+    """What a report is made about, and what a key is: seen from the host they are nowhere."""
+    data = hashlib.sha512(str(context.directory).encode()).digest()
+    make = f"python3 -c 'import sys; sys.stdout.buffer.write(bytes.fromhex(\"{data.hex()}\"))' >data"
+    script = f"{make}; snpguest report report data --vmpl 0 && snpguest certificates pem certs && cmp -i 0:80 -n 64 data report"
+    inside(context, script, *QUICK, "--expect-private", data.hex())
+
+
+REQUESTS = "python3 /mnt/share/guest_requests.py"
+
+
+def test_a_host_that_is_busy_or_has_more_certificates_costs_no_key(context):
+    script = f"{REQUESTS} report certificates:16384 certificates:0 certificates:4096 certificates:8192 certificates:16384 report key"
+    faults = ("busy:2", "table:1", "busy:1")
+    options = [word for fault in faults for word in ("--fault", fault)]
+    trace = context.directory / "trace"
+    output = inside(context, script, *QUICK, *options, "--trace", trace).splitlines()
+    equal(output, [
+        f"ok {UNTOUCHED}", f"ok {UNTOUCHED} 16384",
+        # Too small: nobody wanted them, and one page of two.
+        "EIO 0x100000000 8192", "EIO 0x100000000 8192", f"ok {UNTOUCHED} 8192", f"ok {UNTOUCHED} 16384",
+        f"ok {UNTOUCHED}", f"ok {UNTOUCHED}",
+    ], "ioctls")
+    events = [json.loads(line) for line in trace.read_text().splitlines()]
+    codes = [(event["exit_code"][-1], event["vmm"]) for event in events if event["event"] == "guest_request"]
+    # A message that did not fit goes again as a plain request.
+    equal(codes[5:9], [("2", 1), ("1", 0), ("2", 1), ("1", 0)], "what the host saw")
+
+
+# How each fault ends, which costs a key; the next request finds that there is none. The first request is one without
+# a fault, so that there is an old answer.
+FATAL = (
+    ("lost", "EIO 0x1d"), ("silent", "EBADMSG 0x0"), ("garbage", "EBADMSG 0x0"), ("short", "EBADMSG 0x0"),
+    ("long", "EBADMSG 0x0"), ("replay", "EBADMSG 0x0"), ("reordered", "EBADMSG 0x0"), ("wrong-tag", "EBADMSG 0x0"),
+    ("wrong-seqno", "EBADMSG 0x0"), ("wrong-type", "EBADMSG 0x0"), ("wrong-version", "EBADMSG 0x0"),
+    ("status:0x16", "EIO 0x16"), ("vmm-error:3", "EIO 0x300000000"), ("vmm-error:1", "EIO 0x100000000"),
+)
+
+
+def fatal(context, some):
+    """A VM for four faults, each with a key of its own."""
+    load = "modprobe virtio_sev_shim lab_transport=1 vmpck_id="
+    script = "\n".join(f"modprobe -r virtio_sev_shim; {load}{key} && {REQUESTS} report key report report" for key in range(len(some)))
+    # The request before each fault meets one that does nothing to it, and so does the second try of the one that is lost.
+    faults = [f"table:1 {fault}:1{' table:1' * (fault == 'lost')}" for fault, _ in some]
+    options = [word for fault in " ".join(faults).split() for word in ("--fault", fault)]
+    output = inside(context, f"{script}\n{load}0 2>/dev/null; {REQUESTS} report 2>&1 | tail -1; dmesg | grep -c destroyed", *QUICK, *options)
+    lines = output.splitlines()
+    for number, (fault, outcome) in enumerate(some):
+        # Nothing was sent without a key, so EXITINFO2 says nothing.
+        want = [f"ok {UNTOUCHED}", outcome, "ENOTTY", "ENOTTY"]
+        found = lines[4 * number:4 * number + 4]
+        equal([line.removesuffix(f" {UNTOUCHED}") if line.startswith("ENOTTY") else line for line in found],
+              [line.replace(" 0x0", f" {UNTOUCHED}") for line in want], fault)
+    contains(lines[-2], "No such file or directory: '/dev/sev-guest'", "the device, when the module is loaded with a key that is gone")
+    equal(lines[-1], str(len(some)), "keys that the log says were destroyed")
+
+
+def test_whatever_else_the_host_does_destroys_the_key_once(context):
+    for first in range(0, len(FATAL), 4):
+        fatal(context, FATAL[first:first + 4])
+
+
+def test_a_host_that_is_always_busy_is_not_waited_for_for_ever(context):
+    output = inside(context, f"{REQUESTS} report report", *QUICK, "--fault", "busy").splitlines()
+    equal(output, ["ETIMEDOUT 0x200000000", f"ENOTTY {UNTOUCHED}"], "ioctls")
+
+
+def test_whoever_waits_for_a_busy_host_can_be_killed(context):
+    """At once, and the key goes with it: the message may be with the host."""
+    script = f"""
+    {REQUESTS} report &
+    until grep -q 0xc0205300 /proc/$!/syscall; do sleep 0.1; done
+    kill -9 $!
+    wait $!
+    echo $?
+    {REQUESTS} report
+    """
+    output = inside(context, script, *QUICK, "--fault", "busy").splitlines()
+    equal(output, ["137", f"ENOTTY {UNTOUCHED}"], "status of who was killed, and the next ioctl")
