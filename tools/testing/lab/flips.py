@@ -12,6 +12,7 @@ LINE = re.compile(r"sev_flip_bench: way=(\w+) instructions=(\d+) ns=(\d+)")
 TITLES = {
     "unit": "one SharedPages of 2 MiB",
     "pages": "512 SharedPages of 4 KiB",
+    "range": "set_memory_decrypted() of 2 MiB",
     "stock": "set_memory_decrypted() page by page",
     "unit_in_pieces": "2 MiB that single flips had split",
 }

@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: GPL-2.0
+"""A client of /dev/sev-guest, for tests inside a guest. It has its own definitions of the ABI (include/uapi/linux/sev-guest.h), so
+that a mistake in the driver's shows."""
+
+import ctypes
+import errno
+import fcntl
+import os
+import struct
+
+GET_REPORT, GET_DERIVED_KEY, GET_EXT_REPORT = 0xC0205300, 0xC0205301, 0xC0205302
+# What the caller had in the field, to see whether it was written.
+UNTOUCHED = 0x5555555555555555
+REPORT_LEN = 1184
+
+
+class Call(ctypes.Structure):
+    """struct snp_guest_request_ioctl."""
+
+    _fields_ = [("msg_version", ctypes.c_uint8), ("request", ctypes.c_uint64), ("response", ctypes.c_uint64),
+                ("exitinfo2", ctypes.c_uint64)]
+
+
+def open_device():
+    return os.open("/dev/sev-guest", os.O_RDWR)
+
+
+def call(fd, number, request, response, msg_version=1):
+    """One ioctl with addresses; (errno name or OK, exitinfo2 or None if it was not written)."""
+    argument = Call(msg_version, request, response, UNTOUCHED)
+    try:
+        fcntl.ioctl(fd, number, argument)
+        outcome = "OK"
+    except OSError as error:
+        outcome = errno.errorcode[error.errno]
+    return outcome, None if argument.exitinfo2 == UNTOUCHED else hex(argument.exitinfo2)
+
+
+def ask(fd, number, request, length, **options):
+    """One ioctl with a request's bytes; outcome, exitinfo2, the request afterwards, the response."""
+    request = ctypes.create_string_buffer(bytes(request), len(request))
+    response = ctypes.create_string_buffer(b"\xaa" * length, length)
+    outcome = call(fd, number, ctypes.addressof(request), ctypes.addressof(response), **options)
+    return *outcome, request.raw, response.raw
+
+
+def report(fd, data=bytes(64), vmpl=0, key=0, **options):
+    """A report about 64 bytes: outcome, exitinfo2, its status, the report."""
+    outcome, info, _, response = ask(fd, GET_REPORT, data + struct.pack("<II24x", vmpl, key), 4000, **options)
+    status, length = struct.unpack_from("<II", response)
+    return outcome, info, status, response[32:32 + length] if outcome == "OK" else response
+
+
+def derived_key(fd, root=0, fields=0, vmpl=0, svn=0, tcb=0):
+    """A key: outcome, exitinfo2, its status, the key."""
+    request = struct.pack("<IIQIIQ", root, 0, fields, vmpl, svn, tcb)
+    outcome, info, _, response = ask(fd, GET_DERIVED_KEY, request, 64)
+    return outcome, info, struct.unpack_from("<I", response)[0], response[32:]
+
+
+def ext_report(fd, length, address=None, data=bytes(64)):
+    """A report and certificates: outcome, exitinfo2, certs_len afterwards, the response, the certificates."""
+    certs = ctypes.create_string_buffer(b"\xbb" * max(length, 1), max(length, 1))
+    at = ctypes.addressof(certs) if address is None else address
+    request = data + bytes(32) + struct.pack("<QI4x", at, length)
+    outcome, info, request, response = ask(fd, GET_EXT_REPORT, request, 4000)
+    return outcome, info, struct.unpack_from("<I", request, 104)[0], response, certs.raw

@@ -1,0 +1,279 @@
+# SPDX-License-Identifier: GPL-2.0
+"""/dev/sev-guest and configfs over the lab's transport: the ABI of the C driver to the errno, hosts that cheat, and the key."""
+
+from lab.paths import CHECKOUT
+from lab.suites import contains, equal, watched
+
+KERNELS = ("debian", "kunit", "debug")
+LAB = ("run", "--role", "guest", "--module-param", "virtio_sev_shim.lab_transport=1")
+QUICK = (*LAB, "--kernel", "kunit", "--smp", "1")
+CLIENT = CHECKOUT / "tools/testing/sev-guest/sev_guest.py"
+DEBUG_FD = "exec 9<>/dev/lab-host"
+
+LOUD = "LAB TRANSPORT: /dev/sev-guest asks an EMULATED PSP. Its reports prove NOTHING."
+TAINT_TEST = 1 << 18
+
+
+def run(context, program, *options, vm=QUICK, before="", after=""):
+    """What a program with the client in it prints in a VM in which the kernel has nothing to complain about."""
+    share = context.directory / "share"
+    share.mkdir(exist_ok=True)
+    (share / "sev_guest.py").write_bytes(CLIENT.read_bytes())
+    (share / "program.py").write_text(f"from sev_guest import *\n{program}")
+    script = f"{before}\npython3 -B /mnt/share/program.py || exit\n{after}\ntrue"
+    result = context.lab(*vm, *options, "--share", share, "--", "sh", "-c", watched(script))
+    equal(result.returncode, 0, f"status: {result.stderr.decode()}{result.stdout.decode()}")
+    return result.stdout.decode().splitlines()
+
+
+def test_arguments_are_checked_as_by_the_c_driver(context):
+    """Which errno, in which order, and whether exitinfo2 comes back."""
+    program = """
+import mmap
+fd = open_device()
+page = ctypes.create_string_buffer(8192)
+good, bad = ctypes.addressof(page), 0x10
+print(*call(fd, GET_REPORT, 0, 0, msg_version=0))
+print(*call(fd, 0x1234, 0, 0, msg_version=0))
+print(*call(fd, 0x1234, good, good))
+print(*call(fd, GET_REPORT + 3, good, good))
+for number in GET_REPORT, GET_DERIVED_KEY, GET_EXT_REPORT:
+    print(*call(fd, number, 0, good), *call(fd, number, good, 0), *call(fd, number, bad, good), *call(fd, number, good, bad))
+try:
+    fcntl.ioctl(fd, GET_REPORT, 0x10)
+except OSError as error:
+    print(errno.errorcode[error.errno])
+for length in 1, 4095, 20480, 0xfffff000:
+    print(ext_report(fd, 16, address=good)[:0] or ask(fd, GET_EXT_REPORT, bytes(96) + struct.pack("<QI4x", good, length), 4000)[:2])
+print(ask(fd, GET_EXT_REPORT, bytes(96) + struct.pack("<QI4x", 1 << 63, 4096), 4000)[:2])
+print(*report(fd)[:3])
+"""
+    lines = run(context, program)
+    equal(lines[:4], ["EINVAL None", "EINVAL None", "ENOTTY 0xff", "ENOTTY 0xff"], "version and number")
+    null, fault = "EINVAL 0xff EINVAL 0xff EFAULT 0xff", "EFAULT None"
+    equal(lines[4:6], [f"{null} {fault}"] * 2, "addresses of report and key: none, and such that fault")
+    # Without room for certificates the host says how much they need, before anything is written.
+    equal(lines[6], f"{null} EIO 0x100000000", "addresses of the extended report")
+    equal(lines[7], "EFAULT", "address of the argument")
+    equal(lines[8:12], ["('EINVAL', '0xff')"] * 4, "lengths of certificates")
+    equal(lines[12], "('EFAULT', '0xff')", "certificates to an address that is not user space's")
+    equal(lines[13], "OK None 0", "a report after all that")
+
+
+def test_reports_and_keys(context):
+    """And that nothing but their encryption is ever in shared memory."""
+    program = """
+fd = open_device()
+data = bytes(range(100, 164))
+outcome, info, status, first = report(fd, data)
+print(outcome, info, status, len(first), first[0x50:0x90] == data)
+print(*report(fd, data, vmpl=3)[:3], *report(fd, data, vmpl=4)[:3], *report(fd, data, key=2)[:3])
+keys = [derived_key(fd), derived_key(fd), derived_key(fd, fields=1), derived_key(fd, root=1)]
+print(*{key[:3] for key in keys}, len({key[3] for key in keys}), keys[0][3] == keys[1][3])
+outcome, info, needed, _, _ = ext_report(fd, 0)
+print(outcome, info, needed)
+outcome, info, length, response, certs = ext_report(fd, needed)
+print(outcome, info, length == needed, certs[:16].hex(), response[32:][0x50:0x90] == bytes(64))
+outcome, info, length, response, certs = ext_report(fd, 16384)
+print(outcome, info, length, certs[needed:] == bytes(16384 - needed))
+host = open("/dev/lab-host", "r+b", buffering=0)
+looked_for = bytes(255 - byte for byte in keys[0][3]).hex(), bytes(255 - byte for byte in first[0x2a0:0x2d0]).hex()
+host.write(("find-complement " + " ".join(looked_for) + "\\n").encode())
+print(host.read(200).decode().split()[:2])
+"""
+    lines = run(context, program)
+    equal(lines[0], "OK None 0 1184 True", "a report")
+    equal(lines[1], "OK None 0 OK None 22 OK None 39", "a lower VMPL, one that is none, and no VLEK")
+    equal(lines[2], "('OK', None, 0) 3 True", "derived keys: all OK, three different ones, the same twice")
+    contains(lines[3], "EIO 0x100000000 ", "an extended report without room")
+    needed = int(lines[3].split()[2])
+    equal((needed % 4096, 0 < needed <= 16384), (0, True), f"bytes needed: {needed}")
+    vcek = "63da758de6644564adc5f4b93be8accd"  # 63da758d-e664-4564-adc5-f4b93be8accd
+    parts = lines[4].split()
+    equal((parts[:3], parts[4]), (["OK", "None", "True"], "True"), "an extended report")
+    equal(len(parts[3]), len(vcek), "a GUID at the table's begin")
+    equal(lines[5], "OK None 16384 True", "more room than needed: zeros behind")
+    equal(lines[6], "['shared', '0']", "what the host finds of key and signature")
+
+
+def test_many_callers_at_once(context):
+    program = """
+import multiprocessing
+def caller(number):
+    fd = open_device()
+    for turn in range(10):
+        data = bytes([number, turn]) * 32
+        outcome, info, status, got = report(fd, data)
+        if (outcome, status, got[0x50:0x90]) != ("OK", 0, data):
+            return outcome, info, status
+    return "good"
+with multiprocessing.Pool(8) as pool:
+    print(*pool.map(caller, range(8)))
+"""
+    equal(run(context, program, vm=LAB), ["good " * 7 + "good"], "what 8 callers got")
+
+
+def test_numbers_go_on_after_the_module_was_loaded_again(context):
+    """The firmware would refuse a number it has seen, and the key would be gone."""
+    program = """
+import subprocess
+for turn in range(3):
+    fd = open_device()
+    print(*report(fd)[:3], *derived_key(fd)[:3])
+    os.close(fd)
+    subprocess.run("rmmod virtio_sev_shim && modprobe virtio_sev_shim lab_transport=1", shell=True, check=True)
+"""
+    equal(run(context, program), ["OK None 0 OK None 0"] * 3, "reports and keys")
+
+
+# Fault of the host: what the first caller gets, and the next. The key is gone unless the second is OK.
+CHEATS = {
+    "garbage:1": ("EBADMSG None", "ENOTTY None"),
+    "short:1": ("EBADMSG None", "ENOTTY None"),
+    "long:1": ("EBADMSG None", "ENOTTY None"),
+    "silent:1": ("EBADMSG None", "ENOTTY None"),
+    "wrong-tag:1": ("EBADMSG None", "ENOTTY None"),
+    "wrong-seqno:1": ("EBADMSG None", "ENOTTY None"),
+    "wrong-type:1": ("EBADMSG None", "ENOTTY None"),
+    "wrong-version:1": ("EBADMSG None", "ENOTTY None"),
+    "replay:1": ("EBADMSG None", "ENOTTY None"),
+    "vmm-error:3:1": ("EIO 0x300000000", "ENOTTY None"),
+    "status:INVALID_GUEST_STATE:1": ("EIO 0x", "ENOTTY None"),
+    "busy:2": ("OK None", "OK None"),
+    "busy": ("ETIMEDOUT 0x200000000", "ENOTTY None"),
+    "lost:1": ("EIO 0x", "ENOTTY None"),
+}
+
+CHEATED = """
+fd = open_device()
+outcome, info, status, got = report(fd)
+print(outcome, info, set(got) == {0xaa} or outcome == "OK")
+print(*report(fd)[:2])
+"""
+
+
+def check_cheat(context, fault):
+    first, second = CHEATS[fault]
+    lines = run(context, CHEATED, "--fault", fault, after="dmesg | grep -o 'VMPCK0 destroyed'; rmmod virtio_sev_shim; "
+                "modprobe virtio_sev_shim lab_transport=1 vmpck_id=0; ls /dev/sev-guest 2>&1; rmmod virtio_sev_shim; "
+                "modprobe virtio_sev_shim lab_transport=1 vmpck_id=1; ls /dev/sev-guest")
+    equal(lines[0].startswith(first) and lines[0].endswith(" True"), True, f"{fault}: the first caller, whose buffer is as it was: {lines[0]}")
+    equal(lines[1], second, f"{fault}: the next caller")
+    if second.startswith("OK"):
+        equal(lines[2:], ["/dev/sev-guest"] * 2, f"{fault}: the key is still there")
+    else:
+        missing = "ls: cannot access '/dev/sev-guest': No such file or directory"
+        equal(lines[2:], ["VMPCK0 destroyed", missing, "/dev/sev-guest"], f"{fault}: log, with the same key again, with another")
+
+
+def _cheats(faults):
+    def test(context):
+        for fault in faults:
+            check_cheat(context, fault)
+    return test
+
+
+# Three boots at a time in a test, so that the runner can put them side by side.
+for _index in range(0, len(CHEATS), 3):
+    _faults = list(CHEATS)[_index:_index + 3]
+    _name = "_".join(fault.split(":")[0].replace("-", "_") for fault in _faults)
+    globals()[f"test_a_host_that_cheats_{_name}"] = _cheats(_faults)
+
+
+def test_absurd_certificates_are_taken_as_such(context):
+    program = """
+fd = open_device()
+print(*ext_report(fd, 16384)[:3])
+print(*report(fd)[:3])
+"""
+    equal(run(context, program, "--fault", "pages:0xffffffff:1"), ["EIO 0x100000000 4294963200", "OK None 0"], "pages that nobody has")
+
+
+REPORT = "/sys/kernel/config/tsm/report"
+TSM = f"""
+import os
+report = "{REPORT}/r0"
+os.mkdir(report)
+def show(name):
+    with open(f"{{report}}/{{name}}", "rb") as file:
+        return file.read()
+def store(name, value):
+    try:
+        with open(f"{{report}}/{{name}}", "wb", buffering=0) as file:
+            file.write(value)
+        return "OK"
+    except OSError as error:
+        return errno.errorcode[error.errno]
+def errno_of(name):
+    try:
+        return len(show(name))
+    except OSError as error:
+        return errno.errorcode[error.errno]
+print(show("provider").decode().strip(), show("privlevel_floor").decode().strip(), sorted(os.listdir(report)))
+print(store("inblob", bytes(63)), errno_of("outblob"))
+print(store("inblob", bytes(range(64))), len(show("outblob")), show("outblob")[0x50:0x90] == bytes(range(64)))
+print(len(show("auxblob")) > 3000, show("generation").decode().strip())
+print(store("privlevel", b"3"), len(show("outblob")), show("outblob")[0x30:0x34].hex(), store("privlevel", b"4"))
+os.rmdir(report)
+"""
+
+
+def test_reports_in_configfs(context):
+    lines = run(context, TSM, before="modprobe configfs 2>/dev/null; mount -t configfs configfs /sys/kernel/config")
+    files = ["auxblob", "generation", "inblob", "outblob", "privlevel", "privlevel_floor", "provider"]
+    equal(lines[0], f"sev_guest 0 {files}", "provider, floor, files")
+    equal(lines[1], "OK EINVAL", "63 bytes")
+    equal(lines[2], "OK 1184 True", "a report")
+    equal(lines[3].split()[0], "True", "certificates")
+    equal(lines[4], "OK 1184 03000000 EINVAL", "another VMPL, and one that is none")
+
+
+def test_a_wrong_certificate_table_is_cut_off(context):
+    lines = run(context, TSM, "--fault", "table", before="modprobe configfs 2>/dev/null; mount -t configfs configfs /sys/kernel/config",
+                after="dmesg | grep -o 'certificates beyond their buffer'")
+    contains(lines, "certificates beyond their buffer", "log")
+
+
+def test_the_transport_is_loud_and_never_by_chance(context):
+    script = f"""grep . /sys/kernel/sev_guest/guest_requests; dmesg | grep -o 'LAB TRANSPORT.*'; echo $(($(cat /proc/sys/kernel/tainted) & {TAINT_TEST}))
+rmmod virtio_sev_shim; modprobe virtio_sev_shim; cat /sys/kernel/sev_guest/guest_requests; ls /dev/sev-guest 2>/dev/null
+dmesg | grep -o 'no /dev/sev-guest.*'"""
+    result = context.lab(*QUICK, "--", "sh", "-c", script)
+    expected = ["lab", LOUD, str(TAINT_TEST), "none", "no /dev/sev-guest: only SEV-SNP guests can ask the firmware"]
+    equal(result.stdout.decode().splitlines(), expected, "with the parameter, and without")
+
+
+def test_unbinding_under_an_open_file(context):
+    """Also while a request waits for a busy host; nothing stays shared."""
+    program = """
+import glob, threading, time
+fd = open_device()
+waiting = []
+thread = threading.Thread(target=lambda: waiting.append(report(fd)[0]))
+thread.start()
+time.sleep(1)
+device = os.path.basename(glob.glob("/sys/bus/pci/drivers/virtio_sev_shim/0000:*")[0])
+with open("/sys/bus/pci/drivers/virtio_sev_shim/unbind", "w") as file:
+    file.write(device)
+print(os.path.exists("/dev/sev-guest"), *report(fd)[:2])
+thread.join()
+print(*waiting)
+os.close(fd)
+print(open("/sys/kernel/sev_guest/shared_pages").read().strip())
+"""
+    lines = run(context, program, "--fault", "busy", vm=(*LAB, "--kernel", "debug"))
+    equal(lines, ["False ENODEV 0xff", "ENODEV", "0"], "node and a new request, the one that waited, shared pages")
+
+
+def test_a_killed_caller_does_not_wait(context):
+    """And the message counts as sent: the key is gone."""
+    program = """
+import signal, subprocess, sys, time
+child = subprocess.Popen([sys.executable, "-B", "-c", "from sev_guest import *; report(open_device())"], cwd="/mnt/share")
+time.sleep(2)
+began = time.monotonic()
+child.send_signal(signal.SIGKILL)
+child.wait()
+print(time.monotonic() - began < 3, *report(open_device())[:2])
+"""
+    equal(run(context, program, "--fault", "busy"), ["True ENOTTY None"], "killed within seconds, and the next caller")
