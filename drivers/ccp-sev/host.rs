@@ -21,6 +21,7 @@ use kernel::{
 };
 use psp::{
     cmd::CmdId,
+    cmdresp::CmdResp,
     error::CmdError,
     host::{
         Gone,
@@ -30,10 +31,7 @@ use psp::{
         Wake, //
     },
     ledger::Ledger,
-    mailbox::{
-        CmdResp,
-        Mode, //
-    },
+    mailbox::Mode,
     regs::INT_CMD_COMPLETE,
     status::FwStatus, //
 };

@@ -10,8 +10,8 @@ use kernel::{
     prelude::*, //
 };
 use psp::{
+    cmdresp::CmdResp,
     host::Gone,
-    mailbox::CmdResp,
     regs::{
         Capabilities,
         RegisterMap, //

@@ -4,9 +4,10 @@
 //! the memory that commands go through.
 
 use crate::cmd::{CmdId, Command, Completed};
+use crate::cmdresp::CmdResp;
 use crate::error::{CmdError, Errno};
 use crate::host::{Gone, Host, Level, Memory, Patience, Wake};
-use crate::mailbox::{Action, CmdResp, Event, Fault, Health, Mailbox, Request};
+use crate::mailbox::{Action, Event, Fault, Health, Mailbox, Request};
 use crate::status::FwStatus;
 
 /// Most buffers that one command points to.

@@ -7,9 +7,10 @@
 use core::fmt;
 
 use crate::cmd::CmdId;
+use crate::cmdresp::CmdResp;
 use crate::error::CmdError;
 use crate::ledger::Ledger;
-use crate::mailbox::{CmdResp, Mode};
+use crate::mailbox::Mode;
 
 /// The registers went away with the device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

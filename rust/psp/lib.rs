@@ -40,6 +40,7 @@
 
 pub mod cert;
 pub mod cmd;
+pub mod cmdresp;
 pub mod driver;
 pub mod error;
 pub mod exchange;

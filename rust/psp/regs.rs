@@ -17,7 +17,7 @@ pub const INT_CMD_COMPLETE: u32 = 1 << 1;
 /// Register map of one PSP generation: byte offsets into BAR 2.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RegisterMap {
-    /// C2PMSG_32: command out, response back; see [`CmdResp`](crate::mailbox::CmdResp).
+    /// C2PMSG_32: command out, response back; see [`CmdResp`](crate::cmdresp::CmdResp).
     pub cmdresp: usize,
     /// C2PMSG_56: low half of the command buffer's address.
     pub cmdbuf_lo: usize,

@@ -14,8 +14,8 @@ use crate::cmd::platform::{
     GetId, Init, InitEx, PdhCertExport, PdhLens, PekCertImport, PekCsr, PlatformStatus, Status,
 };
 use crate::cmd::{CmdId, Command};
+use crate::cmdresp::CmdResp;
 use crate::guest_msg;
-use crate::mailbox::CmdResp;
 use crate::platform::PlatformState;
 use crate::status::FwStatus;
 use crate::uapi::{Blob, IssueCmd, TwoBlobs};

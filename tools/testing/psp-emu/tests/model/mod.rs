@@ -11,7 +11,8 @@ pub mod step;
 
 use super::virtual_host::{chip::persistent_data, Core, World, TIMEOUTS_MS};
 use coverage::Coverage;
-use psp::mailbox::{CmdResp, Mode};
+use psp::cmdresp::CmdResp;
+use psp::mailbox::Mode;
 use psp_emu::{
     device::{
         fault::{Fault, Faults, Kind},

@@ -11,11 +11,12 @@ pub mod watch;
 
 use psp::{
     cmd::{platform::NV_LEN, platform::TMR_LEN, CmdId, CMD_BUF_LEN},
+    cmdresp::CmdResp,
     driver::Driver,
     error::CmdError,
     host::{Gone, Host, Level, Patience, Wake},
     ledger::Ledger,
-    mailbox::{CmdResp, Mode},
+    mailbox::Mode,
     regs::{RegisterMap, DEVICES, INT_CMD_COMPLETE},
     status::FwStatus,
 };

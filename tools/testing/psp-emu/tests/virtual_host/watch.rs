@@ -6,7 +6,7 @@
 //! whatever it answers, until the firmware has said that the platform is in UNINIT.
 
 use super::ram::{Owner, Ram};
-use psp::{cmd::CmdId, mailbox::CmdResp};
+use psp::{cmd::CmdId, cmdresp::CmdResp};
 use psp_emu::firmware::Status;
 use std::ops::Range;
 
