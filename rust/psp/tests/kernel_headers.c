@@ -26,6 +26,7 @@ struct file;
 #include <stdbool.h>
 #include <sys/ioctl.h>
 #include "linux/psp-sev.h"
+#include "uapi/linux/sev-guest.h"
 
 #define CMD(name, kernel, type) printf("cmd %s %#x %zu\n", #name, SEV_CMD_##kernel, sizeof(struct type))
 #define BARE(name, kernel) printf("cmd %s %#x 0\n", #name, SEV_CMD_##kernel)
@@ -182,6 +183,30 @@ int main(void)
 	FIELD(IssueCmd.cmd, sev_issue_cmd, cmd);
 	FIELD(IssueCmd.data, sev_issue_cmd, data);
 	FIELD(IssueCmd.error, sev_issue_cmd, error);
+
+	FIELD(GuestCall.req_data, snp_guest_request_ioctl, req_data);
+	FIELD(GuestCall.resp_data, snp_guest_request_ioctl, resp_data);
+	FIELD(GuestCall.exitinfo2, snp_guest_request_ioctl, exitinfo2);
+	FIELD(ReportRequest.vmpl, snp_report_req, vmpl);
+	FIELD(KeyRequest.root_key_select, snp_derived_key_req, root_key_select);
+	FIELD(KeyRequest.guest_field_select, snp_derived_key_req, guest_field_select);
+	FIELD(KeyRequest.vmpl, snp_derived_key_req, vmpl);
+	FIELD(KeyRequest.guest_svn, snp_derived_key_req, guest_svn);
+	FIELD(KeyRequest.tcb_version, snp_derived_key_req, tcb_version);
+	FIELD(ExtReportReq.certs_address, snp_ext_report_req, certs_address);
+	FIELD(ExtReportReq.certs_len, snp_ext_report_req, certs_len);
+
+	NUMBER(SNP_GET_REPORT, SNP_GET_REPORT);
+	NUMBER(SNP_GET_DERIVED_KEY, SNP_GET_DERIVED_KEY);
+	NUMBER(SNP_GET_EXT_REPORT, SNP_GET_EXT_REPORT);
+	NUMBER(GUEST_CALL_LEN, sizeof(struct snp_guest_request_ioctl));
+	NUMBER(REPORT_REQUEST_LEN, sizeof(struct snp_report_req));
+	NUMBER(REPORT_RESPONSE_LEN, sizeof(struct snp_report_resp));
+	NUMBER(KEY_REQUEST_LEN, sizeof(struct snp_derived_key_req));
+	NUMBER(KEY_RESPONSE_LEN, sizeof(struct snp_derived_key_resp));
+	NUMBER(EXT_REPORT_REQUEST_LEN, sizeof(struct snp_ext_report_req));
+	NUMBER(VMM_INVALID_LEN, SNP_GUEST_ERR(SNP_GUEST_VMM_ERR_INVALID_LEN, 0));
+	NUMBER(VMM_BUSY, SNP_GUEST_ERR(SNP_GUEST_VMM_ERR_BUSY, 0));
 
 	NUMBER(SEV_ISSUE_CMD, SEV_ISSUE_CMD);
 	NUMBER(SEV_MAX, SEV_MAX);

@@ -17,6 +17,8 @@ use psp::cmd::platform::{
 };
 use psp::cmd::snp::SNP_STATUS_LEN;
 use psp::cmd::{CmdId, BLOB_MAX_LEN};
+use psp::guest_msg::uapi::{ExtReportReq, GuestCall, GuestIoctl};
+use psp::guest_msg::{ExitInfo2, KeyRequest, ReportRequest};
 use psp::status::FwStatus;
 use psp::uapi::{IoctlCmd, IssueCmd, GET_ID_LEN, SEV_ISSUE_CMD, SEV_MAX};
 
@@ -52,13 +54,15 @@ fn oracle() -> BTreeMap<String, Vec<u64>> {
     let headers = headers();
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/kernel_headers.c");
     let program = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("kernel_headers");
-    // A directory with the two headers alone: the kernel's include/ must not hide the C library's.
+    // A directory with these headers alone: the kernel's include/ must not hide the C library's.
     let include = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("include");
     for sub in ["linux", "uapi/linux"] {
         fs::create_dir_all(include.join(sub)).unwrap();
         let name = format!("{sub}/psp-sev.h");
         fs::copy(headers.join(&name), include.join(&name)).unwrap();
     }
+    let name = "uapi/linux/sev-guest.h";
+    fs::copy(headers.join(name), include.join(name)).unwrap();
     let built = Command::new("cc")
         .args(["-Wall", "-DCONFIG_CRYPTO_DEV_SP_PSP", "-o"])
         .arg(&program)
@@ -115,8 +119,38 @@ fn crate_says() -> BTreeMap<String, Vec<u64>> {
         PdhCertExport: pdh_paddr, pdh_len, chain_paddr, chain_len;
         DownloadFirmware: paddr, len;
         IssueCmd: cmd, data, error;
+        GuestCall: req_data, resp_data, exitinfo2;
+        ReportRequest: vmpl;
+        KeyRequest: root_key_select, guest_field_select, vmpl, guest_svn, tcb_version;
+        ExtReportReq: certs_address, certs_len;
     }
     let numbers = [
+        ("SNP_GET_REPORT", GuestIoctl::GetReport as u64),
+        ("SNP_GET_DERIVED_KEY", GuestIoctl::GetDerivedKey as u64),
+        ("SNP_GET_EXT_REPORT", GuestIoctl::GetExtReport as u64),
+        ("GUEST_CALL_LEN", size_of::<GuestCall>() as u64),
+        (
+            "REPORT_REQUEST_LEN",
+            GuestIoctl::GetReport.request_len() as u64,
+        ),
+        (
+            "REPORT_RESPONSE_LEN",
+            GuestIoctl::GetReport.response_len() as u64,
+        ),
+        (
+            "KEY_REQUEST_LEN",
+            GuestIoctl::GetDerivedKey.request_len() as u64,
+        ),
+        (
+            "KEY_RESPONSE_LEN",
+            GuestIoctl::GetDerivedKey.response_len() as u64,
+        ),
+        (
+            "EXT_REPORT_REQUEST_LEN",
+            GuestIoctl::GetExtReport.request_len() as u64,
+        ),
+        ("VMM_INVALID_LEN", ExitInfo2::INVALID_LEN.0),
+        ("VMM_BUSY", ExitInfo2::BUSY.0),
         ("SEV_ISSUE_CMD", SEV_ISSUE_CMD.into()),
         ("SEV_MAX", SEV_MAX.into()),
         ("FACTORY_RESET", IoctlCmd::FactoryReset as u64),

@@ -60,6 +60,15 @@ struct Running {
     due: Option<Duration>,
 }
 
+/// Reads any length at any offset of a region of 32-bit registers.
+pub(crate) fn read_registers(offset: u64, data: &mut [u8], register: impl Fn(u64) -> u32) {
+    for (at, byte) in data.iter_mut().enumerate() {
+        let address = offset.wrapping_add(at as u64);
+        // CAST: two bits.
+        *byte = register(address & !3).to_le_bytes()[(address & 3) as usize];
+    }
+}
+
 /// The PCI function with the firmware behind it.
 pub struct Device {
     model: &'static Model,
@@ -149,12 +158,7 @@ impl Device {
     /// Reads BAR 2: any length at any offset. What is no register reads as zero.
     pub fn bar2_read(&mut self, offset: u64, data: &mut [u8]) {
         self.accesses.reads += 1;
-        for (at, byte) in data.iter_mut().enumerate() {
-            let address = offset.wrapping_add(at as u64);
-            let register = self.register(address & !3).to_le_bytes();
-            // CAST: two bits.
-            *byte = register[(address & 3) as usize];
-        }
+        read_registers(offset, data, |register| self.register(register));
     }
 
     /// Writes BAR 2. Registers take whole, aligned 32-bit words (two of them in a 64-bit access);

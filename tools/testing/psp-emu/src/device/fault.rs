@@ -3,6 +3,7 @@
 
 mod table;
 
+pub(crate) use table::listed;
 pub use table::{help, Description, FAULTS};
 
 use crate::firmware::{command_id, Override, Status};
@@ -75,7 +76,7 @@ pub enum FaultError {
 }
 
 /// A 32-bit number, decimal or hexadecimal after `0x`.
-fn number(text: &str) -> Option<u32> {
+pub(crate) fn number(text: &str) -> Option<u32> {
     match text.strip_prefix("0x") {
         Some(hex) => u32::from_str_radix(hex, 16).ok(),
         None => text.parse().ok(),

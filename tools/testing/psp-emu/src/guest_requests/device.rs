@@ -15,7 +15,10 @@ use super::{
     fault::Kind,
     host::{Answer, Host, Places},
 };
-use crate::{device::PciConfig, memory::GuestMemory};
+use crate::{
+    device::{read_registers, PciConfig},
+    memory::GuestMemory,
+};
 
 /// Length in bytes of BAR 0.
 pub const BAR0_LEN: u64 = 1 << 12;
@@ -88,12 +91,7 @@ impl Device {
 
     /// Reads BAR 0: any length at any offset. What is no register reads as zero.
     pub fn bar0_read(&self, offset: u64, data: &mut [u8]) {
-        for (at, byte) in data.iter_mut().enumerate() {
-            let address = offset.wrapping_add(at as u64);
-            let register = self.register(address & !3).to_le_bytes();
-            // CAST: two bits.
-            *byte = register[(address & 3) as usize];
-        }
+        read_registers(offset, data, |register| self.register(register));
     }
 
     /// Writes BAR 0. Registers take whole, aligned 32-bit words (two of them in a 64-bit access); anything

@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 //! What the host in the middle can be told to do to guest requests.
 
-use super::super::firmware::Status;
+use crate::{
+    device::fault::{listed, number},
+    firmware::Status,
+};
 use std::{fmt, str::FromStr};
 
 /// What goes wrong.
@@ -137,23 +140,13 @@ impl fmt::Display for Names {
 /// The table for people: how each fault is written, what happens, an example.
 #[must_use]
 pub fn help() -> String {
-    let entries = FAULTS.iter().map(|fault| {
-        let Description {
-            effect, example, ..
-        } = fault;
-        format!("{fault}\n    {effect}\n    for example {example}\n")
-    });
-    "Faults of guest requests, with --guest; COUNT is how many requests, without it all.\n\n"
-        .to_owned()
-        + &entries.collect::<String>()
-}
-
-/// A 32-bit number, decimal or hexadecimal after `0x`.
-fn number(text: &str) -> Option<u32> {
-    match text.strip_prefix("0x") {
-        Some(hex) => u32::from_str_radix(hex, 16).ok(),
-        None => text.parse().ok(),
-    }
+    let entries = FAULTS
+        .iter()
+        .map(|fault| (fault.to_string(), fault.effect, fault.example));
+    listed(
+        "Faults of guest requests, with --guest; COUNT is how many requests, without it all.",
+        entries,
+    )
 }
 
 impl FromStr for Fault {

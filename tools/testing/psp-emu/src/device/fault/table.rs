@@ -212,13 +212,22 @@ impl fmt::Display for Names {
 /// The table for people: how each fault is written, what happens, an example.
 #[must_use]
 pub fn help() -> String {
-    let entries = FAULTS.iter().map(|fault| {
-        let Description {
-            effect, example, ..
-        } = fault;
+    let entries = FAULTS
+        .iter()
+        .map(|fault| (fault.to_string(), fault.effect, fault.example));
+    listed(
+        "Faults; COMMAND is a command's name or number, or any; COUNT is how often it happens, without it always.",
+        entries,
+    )
+}
+
+/// A table of faults: how each is written, what happens, an example.
+pub(crate) fn listed(
+    heading: &str,
+    entries: impl Iterator<Item = (String, &'static str, &'static str)>,
+) -> String {
+    let entries = entries.map(|(fault, effect, example)| {
         format!("{fault}\n    {effect}\n    for example {example}\n")
     });
-    "Faults; COMMAND is a command's name or number, or any; COUNT is how often it happens, without it always.\n\n"
-        .to_owned()
-        + &entries.collect::<String>()
+    format!("{heading}\n\n{}", entries.collect::<String>())
 }
