@@ -81,10 +81,12 @@ def test_help_lists_every_fault_without_a_vm(context):
     result = context.lab("run", "--fault", "help")
     equal(result.returncode, 0, "status")
     printed = result.stdout.decode()
-    documentation = (CHECKOUT / "Documentation/psp-emu.rst").read_text().split("\nFaults\n======\n")[1].split("\nLatency\n")[0]
-    psps = re.findall(r"^``([a-z-]+)[^`]*``  ", documentation, re.MULTILINE)
+    documentation = (CHECKOUT / "Documentation/psp-emu.rst").read_text()
+    sections = (documentation.split(f"\n{first}\n==")[1].split(f"\n{after}\n==")[0]
+                for first, after in (("Faults", "Latency"), ("The guest device", "Using the library")))
+    psps, guests = (re.findall(r"^``([a-z-]+)[^`]*``  ", section, re.MULTILINE) for section in sections)
     known = re.findall(r"^    for example ([a-z-]+)", printed, re.MULTILINE)
-    equal(known, [*psps, *NV_FAULTS], "faults printed, and those documented")
+    equal(known, [*psps, *guests, *NV_FAULTS], "faults printed, and those documented")
     lab = (CHECKOUT / "Documentation/lab.rst").read_text()
     equal(set(re.findall(r"``(nv-[a-z-]+)``", lab)), set(NV_FAULTS), "the lab's own faults that are documented, and those there are")
 

@@ -119,3 +119,16 @@ fn every_fault_does_something() {
         assert_ne!(with(Some(fault.example)), with(None), "{}", fault.name);
     }
 }
+
+const DOCUMENTATION: &str = include_str!("../../../../../Documentation/psp-emu.rst");
+
+#[test]
+fn documentation_has_the_faults_that_there_are() {
+    let (_, section) = DOCUMENTATION.split_once("\nThe guest device\n").unwrap();
+    let (_, table) = section.split_once("\nFault ").unwrap();
+    let rows = table.split("\n\n").next().unwrap().lines();
+    let rows = rows.filter_map(|line| line.strip_prefix("``"));
+    let documented: Vec<_> = rows.map(|row| row.split_once("``").unwrap().0).collect();
+    let known: Vec<_> = FAULTS.iter().map(|fault| fault.to_string()).collect();
+    assert_eq!(documented, known);
+}

@@ -2,6 +2,7 @@
 //! What the firmware takes for a message.
 
 use super::client::{report_request, Guest, Head, PLAIN, REPORT_REQ, REQUEST};
+use proptest::{collection::vec, prelude::*};
 use psp_emu::{memory::GuestMemory, model::MILAN};
 
 const INVALID_PARAM: u32 = 0x16;
@@ -95,4 +96,26 @@ fn a_guest_that_starts_again_starts_with_the_first_number() {
     guest.device.reset();
     guest.counters[0] = 0;
     guest.ask(REPORT_REQ, 0, &request);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 60, failure_persistence: None, ..Default::default() })]
+
+    /// Whatever a guest encrypts: it is answered or refused, and the next message is taken.
+    #[test]
+    fn no_payload_upsets_the_firmware(
+        msg_type in prop_oneof![Just(3u8), Just(5), Just(17), any::<u8>()],
+        vmpck in 0u8..4,
+        payload in vec(prop_oneof![Just(0u8), any::<u8>()], 0..0x200),
+    ) {
+        let mut guest = Guest::on(&MILAN, 1, false);
+        let head = guest.next(msg_type, vmpck);
+        let page = guest.message(head, &payload);
+        if send(&mut guest, &page) == 0 {
+            let answer = guest.opened(head).expect("an answer");
+            prop_assert!(matches!(answer[0], 0 | 0x16 | 0x27) && answer[1..4] == [0; 3]);
+            guest.counters[usize::from(vmpck)] += 2;
+        }
+        guest.ask(REPORT_REQ, vmpck, &report_request(0, 3, 0));
+    }
 }
