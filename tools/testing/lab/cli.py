@@ -109,6 +109,7 @@ def _vm_options(command):
     command.add_argument("--map", metavar="FILE.png", help="role guest: draw which of its pages are shared when COMMAND ends")
     command.add_argument("--expect-private", type=_hexadecimal, action="append", default=[], metavar="HEX",
                          help="role guest: fail when these bytes are in shared memory in the end, or not in private memory")
+    command.add_argument("--vlek", action="store_true", help="role guest: its host has loaded a VLEK, which signs reports")
     command.add_argument("--nested", action="store_true", help="role host: let guests of its KVM execute")
 
 
@@ -169,7 +170,7 @@ def _check_role(options):
     if options.nested:
         raise LabError("--nested is not supported yet", status=EXIT_USAGE)
     guests = {"--seal": options.seal, "--map": options.map, "--expect-private": options.expect_private,
-              "--sev-status": options.sev_status}
+              "--sev-status": options.sev_status, "--vlek": options.vlek}
     for option, given in guests.items():
         if given and not guest:
             raise LabError(f"{option} needs --role guest", status=EXIT_USAGE)

@@ -190,6 +190,7 @@ def _guest_device(options, own_faults):
     """The device by which a guest asks a PSP, as `_psp`."""
     device, seen = _emulator(options, "", own_faults)
     device["arguments"] += ["--guest", "--secrets", SECRETS, "--secrets-address", f"{SECRETS_ADDRESS:#x}"]
+    device["arguments"] += ["--vlek"] if options.vlek else []
     return device, seen
 
 

@@ -41,9 +41,10 @@ snpguest verify attestation certs changed {model} >/dev/null 2>&1 || echo "a cha
 """
 
 
-def verified(context, kernel, model, argument):
-    output = inside(context, VERIFIED.format(model=argument), *GUEST, "--kernel", kernel, "--model", model)
-    for line in ("The AMD ARK was self-signed!", "The AMD ASK was signed by the AMD ARK!", "The VCEK was signed by the AMD ASK!",
+def verified(context, kernel, model, argument, *options, key="VCEK", authority="ASK"):
+    output = inside(context, VERIFIED.format(model=argument), *GUEST, "--kernel", kernel, "--model", model, *options)
+    for line in ("The AMD ARK was self-signed!", f"The AMD {authority} was signed by the AMD ARK!",
+                 f"The {key} was signed by the AMD {authority}!",
                  "Reported TCB SNP from certificate matches the attestation report.", "VEK signed the Attestation Report!",
                  "the data is in the report", "a changed report is refused"):
         contains(output.splitlines(), line, "output")
@@ -58,6 +59,10 @@ def test_snpguest_verifies_a_report_up_to_the_emulated_root(context):
 def test_snpguest_verifies_reports_of_later_models(context):
     verified(context, "kunit", "genoa", "")
     verified(context, "kunit", "turin", "")
+
+
+def test_snpguest_verifies_a_report_that_a_vlek_has_signed(context):
+    verified(context, "kunit", "genoa", "", "--vlek", key="VLEK", authority="ASVK")
 
 
 def test_derived_keys_belong_to_the_chip(context):
