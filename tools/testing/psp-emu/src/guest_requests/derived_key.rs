@@ -88,3 +88,43 @@ pub(super) fn derive(
         &mix,
     )))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{firmware::Chip, model::MILAN};
+    use rand_core::OsRng;
+
+    fn key(guest: &Guest, fields: u64) -> [u8; 32] {
+        let generation = Generation::of(&MILAN).unwrap();
+        let signers = Signers::of(&Chip::from_secret([1; 32]), generation, false);
+        let mut request = [0; REQUEST_LEN];
+        request[0x08..0x10].copy_from_slice(&fields.to_le_bytes());
+        *derive(&request, 0, guest, generation, &signers).unwrap()
+    }
+
+    #[test]
+    fn a_field_matters_when_it_was_asked_for_and_not_otherwise() {
+        let changes: [(u64, fn(&mut Guest)); 4] = [
+            (POLICY, |guest| guest.policy ^= 1),
+            (IMAGE_ID, |guest| guest.image_id[0] ^= 1),
+            (FAMILY_ID, |guest| guest.family_id[0] ^= 1),
+            (MEASUREMENT, |guest| guest.measurement[0] ^= 1),
+        ];
+        for (field, change) in changes {
+            let mut guest = Guest::launch(&mut OsRng);
+            let (with, without) = (key(&guest, field), key(&guest, ALL_FIELDS & !field));
+            change(&mut guest);
+            assert_ne!(key(&guest, field), with, "{field:#x}");
+            assert_eq!(key(&guest, ALL_FIELDS & !field), without, "{field:#x}");
+        }
+    }
+
+    #[test]
+    fn what_the_host_says_at_launch_always_matters() {
+        let mut guest = Guest::launch(&mut OsRng);
+        let before = key(&guest, 0);
+        guest.host_data[0] ^= 1;
+        assert_ne!(key(&guest, 0), before);
+    }
+}

@@ -36,6 +36,7 @@ pub(crate) const TSC_INFO_REQ: u8 = 17;
 pub(crate) struct Head {
     pub(crate) seqno: u64,
     pub(crate) msg_type: u8,
+    pub(crate) version: u8,
     pub(crate) vmpck: u8,
 }
 
@@ -101,7 +102,7 @@ impl Guest {
         let mut page = vec![0; 0x1000];
         page[0x20..0x28].copy_from_slice(&head.seqno.to_le_bytes());
         page[0x30..0x34].copy_from_slice(&[1, 1, 0x60, 0]);
-        page[0x34..0x36].copy_from_slice(&[head.msg_type, 1]);
+        page[0x34..0x36].copy_from_slice(&[head.msg_type, head.version]);
         page[0x36..0x38].copy_from_slice(&u16::try_from(payload.len()).unwrap().to_le_bytes());
         page[0x3c] = head.vmpck;
         let iv = [&page[0x20..0x28], &[0; 4]].concat();
@@ -143,6 +144,7 @@ impl Guest {
         Head {
             seqno: self.counters[usize::from(vmpck)] + 1,
             msg_type,
+            version: 1,
             vmpck,
         }
     }

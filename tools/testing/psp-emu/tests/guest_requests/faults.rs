@@ -66,6 +66,20 @@ fn old_answers_are_those_of_old_requests() {
 }
 
 #[test]
+fn a_guest_that_starts_again_gets_no_old_answer() {
+    for fault in ["replay:1", "reordered:1"] {
+        let mut guest = Guest::on(&MILAN, 1, false);
+        guest.ask(REPORT_REQ, 0, &report_request(0, 0, 0));
+        guest.device.reset();
+        guest.counters[0] = 0;
+        guest.ram.write(RESPONSE, &[0; 0x1000]).unwrap();
+        guest.fault(fault);
+        assert_eq!(guest.exit(PLAIN, 0), (0, 0));
+        assert_eq!(response(&guest), [0; 0x1000], "{fault}");
+    }
+}
+
+#[test]
 fn busy_hosts_have_done_nothing_or_said_so() {
     let (mut guest, head) = met("busy:2");
     assert_eq!(guest.exit(PLAIN, 0), (0, 2));

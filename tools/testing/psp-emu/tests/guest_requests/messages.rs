@@ -83,6 +83,12 @@ fn types_versions_and_lengths_are_checked() {
         // It has not been taken.
         guest.ask(REPORT_REQ, 0, &report_request(0, 0, 0));
     }
+    for version in [0, 2, 255] {
+        let mut guest = Guest::on(&MILAN, 1, false);
+        let head = guest.next(REPORT_REQ, 0);
+        let page = guest.message(Head { version, ..head }, &report_request(0, 0, 0));
+        assert_eq!(send(&mut guest, &page), INVALID_PARAM, "version {version}");
+    }
     let mut guest = Guest::on(&MILAN, 1, false);
     let page = guest.message(guest.next(REPORT_REQ, 0), &[]);
     assert_eq!(send(&mut guest, &page), INVALID_PARAM);
