@@ -105,7 +105,8 @@ mod tests {
 
     #[test]
     fn a_field_matters_when_it_was_asked_for_and_not_otherwise() {
-        let changes: [(u64, fn(&mut Guest)); 4] = [
+        type Change = fn(&mut Guest);
+        let changes: [(u64, Change); 4] = [
             (POLICY, |guest| guest.policy ^= 1),
             (IMAGE_ID, |guest| guest.image_id[0] ^= 1),
             (FAMILY_ID, |guest| guest.family_id[0] ^= 1),
