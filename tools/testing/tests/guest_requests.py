@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0
-"""/dev/sev-guest and configfs over the lab's transport: the ABI of the C driver to the errno, hosts that cheat, and the key."""
+"""/dev/sev-guest and configfs over the lab's transport: the ABI of the C driver to the errno, many callers, coming and going.
+attestation.py has hosts that cheat, and what becomes of the key."""
 
 from lab.paths import CHECKOUT
 from lab.suites import contains, equal, watched
@@ -7,8 +8,7 @@ from lab.suites import contains, equal, watched
 KERNELS = ("debian", "kunit", "debug")
 LAB = ("run", "--role", "guest", "--module-param", "virtio_sev_shim.lab_transport=1")
 QUICK = (*LAB, "--kernel", "kunit", "--smp", "1")
-CLIENT = CHECKOUT / "tools/testing/sev-guest/sev_guest.py"
-DEBUG_FD = "exec 9<>/dev/lab-host"
+CLIENT = CHECKOUT / "tools/testing/guest/sev_guest.py"
 
 LOUD = "LAB TRANSPORT: /dev/sev-guest asks an EMULATED PSP. Its reports prove NOTHING."
 TAINT_TEST = 1 << 18
@@ -61,7 +61,6 @@ print(*report(fd)[:3])
 
 
 def test_reports_and_keys(context):
-    """And that nothing but their encryption is ever in shared memory."""
     program = """
 fd = open_device()
 data = bytes(range(100, 164))
@@ -76,10 +75,6 @@ outcome, info, length, response, certs = ext_report(fd, needed)
 print(outcome, info, length == needed, certs[:16].hex(), response[32:][0x50:0x90] == bytes(64))
 outcome, info, length, response, certs = ext_report(fd, 16384)
 print(outcome, info, length, certs[needed:] == bytes(16384 - needed))
-host = open("/dev/lab-host", "r+b", buffering=0)
-looked_for = bytes(255 - byte for byte in keys[0][3]).hex(), bytes(255 - byte for byte in first[0x2a0:0x2d0]).hex()
-host.write(("find-complement " + " ".join(looked_for) + "\\n").encode())
-print(host.read(200).decode().split()[:2])
 """
     lines = run(context, program)
     equal(lines[0], "OK None 0 1184 True", "a report")
@@ -88,12 +83,9 @@ print(host.read(200).decode().split()[:2])
     contains(lines[3], "EIO 0x100000000 ", "an extended report without room")
     needed = int(lines[3].split()[2])
     equal((needed % 4096, 0 < needed <= 16384), (0, True), f"bytes needed: {needed}")
-    vcek = "63da758de6644564adc5f4b93be8accd"  # 63da758d-e664-4564-adc5-f4b93be8accd
-    parts = lines[4].split()
-    equal((parts[:3], parts[4]), (["OK", "None", "True"], "True"), "an extended report")
-    equal(len(parts[3]), len(vcek), "a GUID at the table's begin")
+    # 63da758d-e664-4564-adc5-f4b93be8accd, the VCEK's GUID.
+    equal(lines[4], "OK None True 63da758de6644564adc5f4b93be8accd True", "an extended report, and what its table begins with")
     equal(lines[5], "OK None 16384 True", "more room than needed: zeros behind")
-    equal(lines[6], "['shared', '0']", "what the host finds of key and signature")
 
 
 def test_many_callers_at_once(context):
@@ -124,60 +116,6 @@ for turn in range(3):
     subprocess.run("rmmod virtio_sev_shim && modprobe virtio_sev_shim lab_transport=1", shell=True, check=True)
 """
     equal(run(context, program), ["OK None 0 OK None 0"] * 3, "reports and keys")
-
-
-# Fault of the host: what the first caller gets, and the next. The key is gone unless the second is OK.
-CHEATS = {
-    "garbage:1": ("EBADMSG None", "ENOTTY None"),
-    "short:1": ("EBADMSG None", "ENOTTY None"),
-    "long:1": ("EBADMSG None", "ENOTTY None"),
-    "silent:1": ("EBADMSG None", "ENOTTY None"),
-    "wrong-tag:1": ("EBADMSG None", "ENOTTY None"),
-    "wrong-seqno:1": ("EBADMSG None", "ENOTTY None"),
-    "wrong-type:1": ("EBADMSG None", "ENOTTY None"),
-    "wrong-version:1": ("EBADMSG None", "ENOTTY None"),
-    "replay:1": ("EBADMSG None", "ENOTTY None"),
-    "vmm-error:3:1": ("EIO 0x300000000", "ENOTTY None"),
-    "status:INVALID_GUEST_STATE:1": ("EIO 0x", "ENOTTY None"),
-    "busy:2": ("OK None", "OK None"),
-    "busy": ("ETIMEDOUT 0x200000000", "ENOTTY None"),
-    "lost:1": ("EIO 0x", "ENOTTY None"),
-}
-
-CHEATED = """
-fd = open_device()
-outcome, info, status, got = report(fd)
-print(outcome, info, set(got) == {0xaa} or outcome == "OK")
-print(*report(fd)[:2])
-"""
-
-
-def check_cheat(context, fault):
-    first, second = CHEATS[fault]
-    lines = run(context, CHEATED, "--fault", fault, after="dmesg | grep -o 'VMPCK0 destroyed'; rmmod virtio_sev_shim; "
-                "modprobe virtio_sev_shim lab_transport=1 vmpck_id=0; ls /dev/sev-guest 2>&1; rmmod virtio_sev_shim; "
-                "modprobe virtio_sev_shim lab_transport=1 vmpck_id=1; ls /dev/sev-guest")
-    equal(lines[0].startswith(first) and lines[0].endswith(" True"), True, f"{fault}: the first caller, whose buffer is as it was: {lines[0]}")
-    equal(lines[1], second, f"{fault}: the next caller")
-    if second.startswith("OK"):
-        equal(lines[2:], ["/dev/sev-guest"] * 2, f"{fault}: the key is still there")
-    else:
-        missing = "ls: cannot access '/dev/sev-guest': No such file or directory"
-        equal(lines[2:], ["VMPCK0 destroyed", missing, "/dev/sev-guest"], f"{fault}: log, with the same key again, with another")
-
-
-def _cheats(faults):
-    def test(context):
-        for fault in faults:
-            check_cheat(context, fault)
-    return test
-
-
-# Three boots at a time in a test, so that the runner can put them side by side.
-for _index in range(0, len(CHEATS), 3):
-    _faults = list(CHEATS)[_index:_index + 3]
-    _name = "_".join(fault.split(":")[0].replace("-", "_") for fault in _faults)
-    globals()[f"test_a_host_that_cheats_{_name}"] = _cheats(_faults)
 
 
 def test_absurd_certificates_are_taken_as_such(context):
@@ -263,17 +201,3 @@ print(open("/sys/kernel/sev_guest/shared_pages").read().strip())
 """
     lines = run(context, program, "--fault", "busy", vm=(*LAB, "--kernel", "debug"))
     equal(lines, ["False ENODEV 0xff", "ENODEV", "0"], "node and a new request, the one that waited, shared pages")
-
-
-def test_a_killed_caller_does_not_wait(context):
-    """And the message counts as sent: the key is gone."""
-    program = """
-import signal, subprocess, sys, time
-child = subprocess.Popen([sys.executable, "-B", "-c", "from sev_guest import *; report(open_device())"], cwd="/mnt/share")
-time.sleep(2)
-began = time.monotonic()
-child.send_signal(signal.SIGKILL)
-child.wait()
-print(time.monotonic() - began < 3, *report(open_device())[:2])
-"""
-    equal(run(context, program, "--fault", "busy"), ["True ENOTTY None"], "killed within seconds, and the next caller")
