@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# The story of `make run`, as it happens inside the VMs: guest.sh first|second|other. /mnt/share is the story's directory,
+# The story of `make run`, as it happens inside the VMs: guest.sh first|second|other|inside. /mnt/share is the story's directory,
 # /mnt/share/psp the emulated chip's, /mnt/share/other that of the other host's.
 set -eu
 
@@ -88,8 +88,34 @@ other)
 	field "sevctl show identifier" "$(sevctl show identifier | cut -c1-32)..."
 	sev-launch receive --certs other/certs --exchange exchange --patience 300
 	;;
+inside)
+	# This VM is a SEV guest itself; its host answers on /dev/lab-host.
+	sysfs=/sys/kernel/sev_guest
+	say "Inside a SEV guest: what protects it, and what its host sees"
+	field "protection" "$(cat $sysfs/protection), C-bit $(cat $sysfs/c_bit)"
+	field "64 secrets in memory" "the host finds: $(python3 "$here/markers.py" | sed -n 's/^shared \([0-9]*\) private.*/\1/p')"
+	say "A driver in Rust shares one page with the host"
+	modprobe sev_shared_pages_sample
+	address=$(dmesg | sed -n 's/.*a note for the host is at //p')
+	field "pages shared" "$(cat $sysfs/shared_pages): the note at $address, two for messages to the PSP"
+	exec 9<>/dev/lab-host
+	echo "device-read $address 47" >&9
+	read -r note <&9
+	field "the host reads there" "$(python3 -c "print(bytes.fromhex('$note').decode())")"
+	rmmod sev_shared_pages_sample
+	field "after rmmod" "$(cat $sysfs/shared_pages) pages shared, $(cat $sysfs/leaked_pages) leaked"
+	say "It proves what it is: a report of the (emulated) PSP, for snpguest"
+	cd /tmp
+	head -c 64 /dev/urandom >data
+	quietly report.log snpguest report report data --vmpl 0
+	quietly certs.log snpguest certificates pem certs
+	quietly chain.log snpguest verify certs certs
+	sed 's/^/   /' chain.log
+	quietly verified.log snpguest verify attestation certs report --processor-model milan
+	sed -n '/signed the Attestation/s/^/   /p' verified.log
+	;;
 *)
-	echo "usage: $0 first|second|other" >&2
+	echo "usage: $0 first|second|other|inside" >&2
 	exit 2
 	;;
 esac

@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 # `make run`: emulated PSPs, our driver on the stock Debian kernel, sevctl, and guests with encrypted memory; two boots of
-# one VM, and another that a guest moves to.
+# one VM, another that a guest moves to, and one that is a SEV guest.
 set -eu
 
 here=$(cd "$(dirname "$0")" && pwd)
@@ -13,7 +13,7 @@ trap 'exit 130' INT
 trap 'exit 143' TERM HUP
 
 mkdir "$dir/psp" "$dir/other" "$dir/exchange"
-cp "$here/guest.sh" "$here/export-chain.py" "$dir"
+cp "$here/guest.sh" "$here/export-chain.py" "$here/../guest/markers.py" "$dir"
 "$lab" run --role host --driver rust --state "$dir/psp" --share "$dir" -- /mnt/share/guest.sh first
 # It is up by the time a guest comes.
 "$lab" run --role host --driver rust --state "$dir/other" --share "$dir" -- /mnt/share/guest.sh other \
@@ -34,9 +34,12 @@ if [ "$sent" != "$received" ]; then
 	exit 1
 fi
 
+"$lab" run --role guest --module-param virtio_sev_shim.lab_transport=1 --share "$dir" -- /mnt/share/guest.sh inside
+
 cat <<'EOF'
 
 Try next:
    tools/lab shell --role host        look around in that VM yourself (dmesg, sevctl, sev-launch, /dev/sev)
+   tools/lab shell --role guest       the same inside a SEV guest (/sys/kernel/sev_guest)
    make test                          prove that it does what upstream's driver does
 EOF
