@@ -114,7 +114,8 @@ void sev_shim_unmap_private(void *mem)
 
 void *sev_shim_alloc(size_t len)
 {
-	return alloc_pages_exact(len, GFP_KERNEL | __GFP_NOWARN);
+	/* Whoever wants more than there is gets an error; nobody is killed for it. */
+	return alloc_pages_exact(len, GFP_KERNEL | __GFP_NOWARN | __GFP_RETRY_MAYFAIL);
 }
 
 void sev_shim_free(void *mem, size_t len)

@@ -1,17 +1,26 @@
 # SPDX-License-Identifier: GPL-2.0
 """A client of /dev/sev-guest, for tests inside a guest. It has its own definitions of the ABI (include/uapi/linux/sev-guest.h), so
-that a mistake in the driver's shows."""
+that a mistake in the driver's shows.
+
+sev_guest.py IOCTL...; IOCTL is `report`, `key`, or `certificates:LENGTH`. Prints a line for each: what became of it, and exitinfo2;
+of certificates also the length that came back. `stale` says that some of what ought to be zeros is not after a success, or that
+any of the answer's buffer changed after a failure.
+"""
 
 import ctypes
 import errno
 import fcntl
 import os
 import struct
+import sys
 
 GET_REPORT, GET_DERIVED_KEY, GET_EXT_REPORT = 0xC0205300, 0xC0205301, 0xC0205302
+# What the answer's buffer is filled with before.
+FILLING = 0xAA
+# What is zero in every answer: all behind a report, and what stands before a key.
+BEHIND_REPORT, BEFORE_KEY = slice(1216, 4000), slice(0, 32)
 # What the caller had in the field, to see whether it was written.
 UNTOUCHED = 0x5555555555555555
-REPORT_LEN = 1184
 
 
 class Call(ctypes.Structure):
@@ -39,7 +48,7 @@ def call(fd, number, request, response, msg_version=1):
 def ask(fd, number, request, length, **options):
     """One ioctl with a request's bytes; outcome, exitinfo2, the request afterwards, the response."""
     request = ctypes.create_string_buffer(bytes(request), len(request))
-    response = ctypes.create_string_buffer(b"\xaa" * length, length)
+    response = ctypes.create_string_buffer(bytes([FILLING]) * length, length)
     outcome = call(fd, number, ctypes.addressof(request), ctypes.addressof(response), **options)
     return *outcome, request.raw, response.raw
 
@@ -58,10 +67,30 @@ def derived_key(fd, root=0, fields=0, vmpl=0, svn=0, tcb=0):
     return outcome, info, struct.unpack_from("<I", response)[0], response[32:]
 
 
-def ext_report(fd, length, address=None, data=bytes(64)):
+def ext_report(fd, length, data=bytes(64)):
     """A report and certificates: outcome, exitinfo2, certs_len afterwards, the response, the certificates."""
     certs = ctypes.create_string_buffer(b"\xbb" * max(length, 1), max(length, 1))
-    at = ctypes.addressof(certs) if address is None else address
-    request = data + bytes(32) + struct.pack("<QI4x", at, length)
+    request = data + bytes(32) + struct.pack("<QI4x", ctypes.addressof(certs), length)
     outcome, info, request, response = ask(fd, GET_EXT_REPORT, request, 4000)
     return outcome, info, struct.unpack_from("<I", request, 104)[0], response, certs.raw
+
+
+def main():
+    fd = open_device()
+    for spec in sys.argv[1:]:
+        name, _, length = spec.partition(":")
+        more = ()
+        if name == "certificates":
+            outcome, info, back, response, _ = ext_report(fd, int(length))
+            more = (back,)
+        else:
+            number, request, length = {"report": (GET_REPORT, 96, 4000), "key": (GET_DERIVED_KEY, 32, 64)}[name]
+            outcome, info, _, response = ask(fd, number, bytes(request), length)
+        zeros = response[BEFORE_KEY if name == "key" else BEHIND_REPORT]
+        if any(zeros) if outcome == "OK" else set(response) != {FILLING}:
+            more += ("stale",)
+        print(outcome, info or "untouched", *more, flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -33,7 +33,7 @@ def make_firmware(root):
 
 
 def _psp_emu(root):
-    sources = (CHECKOUT / "rust", TESTING / "psp-emu")
+    sources = (CHECKOUT / "rust/psp", TESTING / "psp-emu")
     return _built(root, "psp-emu", sources, ("psp-emu", "make-firmware"), "the emulated PSP", lines=120)
 
 

@@ -13,14 +13,14 @@ KERNELS = ("kunit", "debian")
 LAB = "virtio_sev_shim.lab_transport=1"
 GUEST = ("run", "--role", "guest", "--module-param", LAB)
 QUICK = (*GUEST, "--kernel", "kunit", "--smp", "1")
-UNTOUCHED = "0xdeadbeef"
+UNTOUCHED = "untouched"
 
 
 def inside(context, script, *options, status=0):
     """What a script prints in a VM in which the kernel has nothing to complain about."""
     share = context.directory / "share"
     share.mkdir(exist_ok=True)
-    shutil.copy(CHECKOUT / "tools/testing/guest/guest_requests.py", share)
+    shutil.copy(CHECKOUT / "tools/testing/guest/sev_guest.py", share)
     result = context.lab(*options, "--share", share, "--", "bash", "-c", watched(f"cd /tmp\n{script}"))
     equal(result.returncode, status, f"status: {result.stderr.decode()}{result.stdout.decode()}")
     return result.stdout.decode()
@@ -100,7 +100,7 @@ def test_data_for_the_firmware_stays_private(context):
     inside(context, script, *QUICK, "--expect-private", data.hex())
 
 
-REQUESTS = "python3 /mnt/share/guest_requests.py"
+REQUESTS = "python3 -B /mnt/share/sev_guest.py"
 
 
 def test_a_host_that_is_busy_or_has_more_certificates_costs_no_key(context):
@@ -112,10 +112,10 @@ def test_a_host_that_is_busy_or_has_more_certificates_costs_no_key(context):
     trace = context.directory / "trace"
     output = inside(context, script, *QUICK, *options, "--trace", trace).splitlines()
     equal(output, [
-        f"ok {UNTOUCHED}", f"ok {UNTOUCHED} 16384", "EIO 0x100000000 4294963200",
+        f"OK {UNTOUCHED}", f"OK {UNTOUCHED} 16384", "EIO 0x100000000 4294963200",
         # Too small: nobody wanted them, and one page of two.
-        "EIO 0x100000000 8192", "EIO 0x100000000 8192", f"ok {UNTOUCHED} 8192", f"ok {UNTOUCHED} 16384",
-        f"ok {UNTOUCHED}", f"ok {UNTOUCHED}",
+        "EIO 0x100000000 8192", "EIO 0x100000000 8192", f"OK {UNTOUCHED} 8192", f"OK {UNTOUCHED} 16384",
+        f"OK {UNTOUCHED}", f"OK {UNTOUCHED}",
     ], "ioctls")
     events = [json.loads(line) for line in trace.read_text().splitlines()]
     codes = [(event["exit_code"][-1], event["vmm"]) for event in events if event["event"] == "guest_request"]
@@ -145,7 +145,7 @@ def fatal(context, some):
     lines = output.splitlines()
     for number, (fault, outcome) in enumerate(some):
         # Nothing was sent without a key, so EXITINFO2 says nothing.
-        want = [f"ok {UNTOUCHED}", outcome, "ENOTTY", "ENOTTY"]
+        want = [f"OK {UNTOUCHED}", outcome, "ENOTTY", "ENOTTY"]
         found = lines[4 * number:4 * number + 4]
         equal([line.removesuffix(f" {UNTOUCHED}") if line.startswith("ENOTTY") else line for line in found],
               [line.replace(" 0x0", f" {UNTOUCHED}") for line in want], fault)
