@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
-/* What the KUnit tests of flip_test.rs need of the kernel beyond what the module does. */
+/* What the KUnit tests (flip_test.rs, walk_test.rs) need of the kernel beyond what the module does. */
 
 #include <linux/mm.h>
 #include <linux/slab.h>
 #include <linux/vmalloc.h>
 #include <asm/pgtable.h>
+#include <asm/special_insns.h>
 
 #include "shim.h"
 
@@ -35,4 +36,23 @@ void *sev_shim_map_alias(void *mem, unsigned int pages)
 void sev_shim_unmap_alias(void *alias)
 {
 	vunmap(alias);
+}
+
+u64 sev_shim_cr3(void)
+{
+	return __read_cr3();
+}
+
+bool sev_shim_has_5_levels(void)
+{
+	return pgtable_l5_enabled();
+}
+
+/* False where the kernel has no memory. */
+bool sev_shim_read_table(u64 pa, u64 *entry)
+{
+	if (!pfn_valid(PHYS_PFN(pa)))
+		return false;
+	*entry = READ_ONCE(*(u64 *)__va(pa));
+	return true;
 }

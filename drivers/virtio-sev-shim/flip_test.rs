@@ -170,7 +170,8 @@ impl Drop for Watched {
     }
 }
 
-fn entry(mem: *const u8) -> (u64, u32) {
+/// The kernel's page-table entry for an address, and its level.
+pub(crate) fn entry(mem: *const u8) -> (u64, u32) {
     let mut level = 0;
     // SAFETY: It reads page tables; whether anything is mapped there does not matter.
     let entry = unsafe { sev_shim_page_entry(mem.cast(), &mut level) };

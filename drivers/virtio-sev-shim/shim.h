@@ -70,5 +70,8 @@ int sev_shim_report(const u8 *inblob, unsigned int privlevel, u8 *out, size_t *o
 u64 sev_shim_page_entry(const void *mem, unsigned int *level);
 void *sev_shim_map_alias(void *mem, unsigned int pages);
 void sev_shim_unmap_alias(void *alias);
+u64 sev_shim_cr3(void);
+bool sev_shim_has_5_levels(void);
+bool sev_shim_read_table(u64 pa, u64 *entry);
 
 #endif
