@@ -174,6 +174,10 @@ def _check_role(options):
     for option, given in guests.items():
         if given and not guest:
             raise LabError(f"{option} needs --role guest", status=EXIT_USAGE)
+    if guest and options.model not in run.SNP_MODELS:
+        for option, given in {"--vlek": options.vlek, "--fault": options.fault}.items():
+            if given:
+                raise LabError(f"{option} needs a guest that can ask the firmware: {options.model} has no SNP", status=EXIT_USAGE)
     if guest and options.mem > guest_memory.MOST_MIB:
         raise LabError(f"--role guest has at most {guest_memory.MOST_MIB} MiB of memory", status=EXIT_USAGE)
 

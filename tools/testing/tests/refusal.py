@@ -48,6 +48,8 @@ def test_bad_command_lines_are_refused(context):
         ("run", "--role", "guest", "--expect-private", "00112233445566", "true"): "00112233445566 is shorter than 8 bytes",
         ("run", "--role", "guest", "--expect-private", "secret", "true"): "secret",
         ("run", "--vlek", "true"): "--vlek needs --role guest",
+        ("run", "--role", "guest", "--model", "rome", "--vlek", "true"): "--vlek needs a guest that can ask the firmware: rome has no SNP",
+        ("run", "--role", "guest", "--model", "naples", "--fault", "busy", "true"): "--fault needs a guest that can ask the firmware",
         ("run", "--sev-status", "1", "true"): "--sev-status needs --role guest",
         ("run", "--role", "guest", "--sev-status", "0x5", "true"): "0x5: the lab's guest is a SEV guest, and no SEV-ES",
         ("run", "--role", "guest", "--sev-status", "0", "true"): "0: the lab's guest is a SEV guest",
