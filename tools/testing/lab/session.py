@@ -210,16 +210,26 @@ class Session:
         return name
 
     def _check_private(self):
-        """What `--expect-private` names must have stayed private."""
+        """What `--expect-private` names must have stayed private, and the guest's keys always."""
         patterns = [bytes.fromhex(text) for text in self.spec["expect_private"]]
         if not patterns:
             return
         with self.qmp.stopped():
             in_shared, in_private = self.memory.find(patterns)
+            keys_in_shared = sum(self.memory.find([key])[0] for key in self._vmpcks())
         if in_shared:
             raise LabError(f"--expect-private: {in_shared} of {len(patterns)} are in shared memory")
+        if keys_in_shared:
+            raise LabError(f"--expect-private: {keys_in_shared} of the guest's VMPCKs are in shared memory")
         if in_private < len(patterns) and self.control.status == 0:
             raise LabError(f"--expect-private: only {in_private} of {len(patterns)} are in private memory; nothing is known of the others")
+
+    def _vmpcks(self):
+        """The keys in the secrets page as it was at first: four of 32 bytes."""
+        if not self.spec["secrets"]:
+            return []
+        page = Path(self.spec["secrets"]["file"]).read_bytes()
+        return [page[at:at + 32] for at in range(0x20, 0xA0, 32)]
 
     def _command_has_begun(self):
         if not self.begun:

@@ -106,6 +106,8 @@ def test_what_must_be_private_is_looked_for(context):
     nowhere = context.lab(*QUICK, "--expect-private", secret.hex(), "true")
     equal(nowhere.returncode, EXIT_LAB, "status")
     contains(nowhere.stderr, b"--expect-private: only 0 of 1 are in private memory", "stderr")
+    unsealed = context.lab(*QUICK, "--seal", "no", "--expect-private", secret.hex(), "true")
+    contains(unsealed.stderr, b"--expect-private: 4 of the guest's VMPCKs are in shared memory", "stderr without sealing")
 
 
 class FakeQmp:
