@@ -114,6 +114,25 @@ echo "find-complement {bytes(255 - byte for byte in NOTE).hex()}" >&9; read -r f
     equal(found.split()[:2], ["shared", "1"], f"places where the host finds it: {found}")
 
 
+def test_without_memory_nothing_is_leaked(context):
+    """Sharing works or fails with ENOMEM; when there is memory again it works."""
+    script = f"""mkdir /tmp/fill; mount -t tmpfs -o size=100% tmpfs /tmp/fill
+left=$(awk '/^MemAvailable/ {{ print int($2 / 1024) }}' /proc/meminfo)
+dd if=/dev/zero of=/tmp/fill/file bs=1M count=$((left - 8)) status=none
+for round in 1 2 3; do
+	modprobe sev_flip_bench 2>/tmp/errors && rmmod sev_flip_bench || grep -o 'Cannot allocate memory' /tmp/errors || cat /tmp/errors
+done
+cat {SYSFS}/shared_pages {SYSFS}/leaked_pages {SYSFS}/failed_flips
+umount /tmp/fill; modprobe sev_flip_bench && rmmod sev_flip_bench && cat {SYSFS}/shared_pages {SYSFS}/leaked_pages"""
+    lines = inside(context, script, *QUICK, "--mem", "256").splitlines()
+    tight, after = lines[:-2], lines[-2:]
+    print(f"     {tight}", flush=True)
+    equal(set(tight[:-3]) <= {"Cannot allocate memory"}, True, f"what modprobe said: {tight}")
+    # A flip may fail where a large page cannot be split, and such pages are leaked; but not without a failure.
+    equal((tight[-3], tight[-2] == "0"), ("0", tight[-1] == "0"), f"shared pages, and leaked ones after no failed flip: {tight}")
+    equal(after, ["0", tight[-2]], "shared and leaked pages when there is memory again")
+
+
 def test_a_debug_kernel_has_nothing_to_complain_about(context):
     """KASAN, lockdep, sleeping in atomic context, kmemleak, while pages are flipped and modules come and go."""
     script = f"""set -e
