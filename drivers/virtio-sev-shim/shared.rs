@@ -58,7 +58,7 @@ pub use crate::ledger::{
 /// copies out first, and what is checked is the copy.
 ///
 /// Making one flips pages, which flushes the TLBs of all processors and may split a large page of the
-/// kernel's own map for good: whoever needs many makes few large ones ([`SharedUnits`]) and keeps them.
+/// kernel's own map: whoever needs many makes few large ones ([`SharedUnits`]) and keeps them.
 ///
 /// # Invariants
 ///

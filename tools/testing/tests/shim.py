@@ -104,14 +104,14 @@ modprobe virtio_sev_shim; cat {SYSFS}/shared_pages; dmesg | grep -o 'unloaded wi
 
 
 def test_the_host_reads_what_is_shared(context):
-    """And not what a driver keeps for itself, such as the sample's code and its constant with the note."""
+    """A device at the address that the log names, and a search of all that the host sees."""
     script = f"""modprobe sev_shared_pages_sample; exec 9<>/dev/lab-host
 at=$(dmesg | sed -n 's/.*a note for the host is at //p')
 echo "device-read $at 47" >&9; read -r note <&9; echo "$note"
 echo "find-complement {bytes(255 - byte for byte in NOTE).hex()}" >&9; read -r found <&9; echo "$found" """
     note, found = inside(context, script, *QUICK).splitlines()
     equal(bytes.fromhex(note), NOTE, "what a device reads there")
-    equal(found.split()[:2], ["shared", "1"], f"places where the host finds it: {found}")
+    equal(found.split()[:2], ["shared", "1"], f"whether the host finds it: {found}")
 
 
 def test_without_memory_nothing_is_leaked(context):

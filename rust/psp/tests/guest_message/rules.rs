@@ -46,6 +46,16 @@ fn failure(pair: &mut Pair, exit: Exit, answers: &mut [(u64, Message)], out: &mu
     panic!("the exchange goes on");
 }
 
+/// A request that the firmware answers, and the host delivers; bytes of the answer.
+fn whole_exchange(pair: &mut Pair, page: &mut Message, out: &mut [u8]) -> Option<usize> {
+    let exchange = pair
+        .channel
+        .begin(&request(&PAYLOAD, Exit::Request), page)
+        .unwrap();
+    let mut response = pair.peer.answer(page).unwrap();
+    done(exchange.answered(exited(0), &mut response, out))
+}
+
 #[test]
 fn an_answer_reaches_the_caller_and_nothing_else_does() {
     let mut pair = Pair::at(40);
@@ -150,16 +160,7 @@ fn certificates_that_do_not_fit_cost_one_more_call_and_no_key() {
     assert_eq!((out, pair.witness.slot.counter.get()), ([0; 4000], 8));
 
     // The next one is in step with the firmware.
-    let exchange = pair
-        .channel
-        .begin(&request(&PAYLOAD, Exit::Request), &mut page);
-    let mut response = pair.peer.answer(&page).unwrap();
-    let done = done(
-        exchange
-            .unwrap()
-            .answered(exited(0), &mut response, &mut out),
-    );
-    assert_eq!(done, Some(128));
+    assert_eq!(whole_exchange(&mut pair, &mut page, &mut out), Some(128));
 }
 
 #[test]
@@ -343,16 +344,7 @@ fn a_counter_that_was_set_back_is_no_way_to_an_old_number() {
     for back in 0..=10 {
         let mut pair = Pair::at(10);
         let (mut page, mut out) = (Message::zeroed(), [0; 4000]);
-        let exchange = pair
-            .channel
-            .begin(&request(&PAYLOAD, Exit::Request), &mut page);
-        let mut response = pair.peer.answer(&page).unwrap();
-        let done = done(
-            exchange
-                .unwrap()
-                .answered(exited(0), &mut response, &mut out),
-        );
-        assert_eq!(done, Some(128));
+        assert_eq!(whole_exchange(&mut pair, &mut page, &mut out), Some(128));
         pair.witness.slot.counter.set(12 - back);
         // The log panics at an IV that was used.
         let begun = pair
