@@ -35,9 +35,9 @@ def lines(context, script, *faults, status=0, options=()):
 
 
 def test_a_lost_interrupt_costs_milliseconds(context):
-    got = lines(context, "call pdh_gen; call platform_status; all_lines | grep PDH_GEN", "late:20:PDH_GEN", "lost-irq:PDH_GEN")
+    got = lines(context, "call pdh_gen; call platform_status; all_lines | sed -n '/PDH_GEN/s/ ([0-9]* so far)//p'", "late:20:PDH_GEN", "lost-irq:PDH_GEN")
     equal(got, ["pdh_gen rw OK error=0", "status ro OK error=0",
-                "SEV: PDH_GEN completed without its interrupt (1 so far)"], "a lost interrupt")
+                "SEV: PDH_GEN completed without its interrupt"], "a lost interrupt")
 
 
 def test_interrupts_that_are_late_early_double_or_for_nothing(context):
