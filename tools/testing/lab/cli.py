@@ -3,6 +3,7 @@
 
 import argparse
 import os
+import re
 import signal
 import sys
 
@@ -102,6 +103,17 @@ def _vm_options(command):
     command.add_argument("--trace", metavar="FILE", help="write the emulated PSP's trace here")
     command.add_argument("--count-instructions", action="store_true",
                          help="count what the kernel executes, for programs that ask by CPUID (slower)")
+    command.add_argument("--disk", action="append", default=[], metavar="SPEC",
+                         help="a virtio disk: null:SIZE, ram:SIZE or file:PATH[,ro]; after commas queues=N, bus=blk|scsi, no-access-platform")
+    command.add_argument("--net", action="append", default=[], metavar="SPEC",
+                         help="virtio network: pair (two interfaces connected to each other) or user; after a comma no-access-platform")
+    command.add_argument("--virtio", action="append", default=[], metavar="SPEC",
+                         help="another virtio device: rng, gpu, balloon or console; after a comma no-access-platform")
+    command.add_argument("--hotplug", action="append", default=[], metavar="SPEC",
+                         help="role guest: a disk like that of --disk, to be plugged in by way of /dev/lab-host")
+    command.add_argument("--cpu-without", type=_cpu_flags, default=(), metavar="FLAGS",
+                         help="the processor lacks these, e.g. erms,fsrm, with which emulation moves memory byte by byte")
+    command.add_argument("--io-tools", action="store_true", help="have fio, iperf3, sockperf and ip at hand inside")
     command.add_argument("--append", action="append", default=[], metavar="WORDS", help="more words for the kernel's command line")
     command.add_argument("--timeout", type=_seconds, metavar="SECONDS", help="end the VM when COMMAND has run for this time, with status 124")
     command.add_argument("--sev-status", type=_sev_status, metavar="N", help="role guest: what MSR SEV_STATUS says (default: 1)")
@@ -128,6 +140,13 @@ def _sev_status(text):
     if not 0 <= value < 1 << 64 or value & 7 != 1:
         raise argparse.ArgumentTypeError(f"{text}: the lab's guest is a SEV guest, and no SEV-ES or SEV-SNP guest")
     return value
+
+
+def _cpu_flags(text):
+    flags = text.split(",")
+    if not all(re.fullmatch(r"[a-z][a-z0-9_.-]*", flag) for flag in flags):
+        raise argparse.ArgumentTypeError(f"{text} is not a list of processor flags")
+    return flags
 
 
 def _hexadecimal(text):

@@ -7,6 +7,9 @@ Requests are lines that a program of the guest writes to /dev/lab-host, answers 
                                 the complement of HEX, because the request itself comes through shared memory.
     device-read ADDRESS LENGTH  the bytes that a device reads at a guest-physical address, in hexadecimal
     shared-pages                `shared N`: how many pages are mapped shared by the kernel's page tables, anywhere
+    plug N                      `plugged ID`: the device of the Nth --hotplug has been plugged in
+    unplug N                    `unplugging ID`: the guest has been asked to let it go
+    balloon MIB                 `balloon MIB`: a balloon is to leave the guest so much memory
     map                         `mapped FILE`: a picture of which pages are shared now has been taken (`lab run --map`)
 
 A request that makes no sense is answered by `error WHY`. No virtual CPU runs while the host looks.
@@ -20,10 +23,10 @@ LONGEST_READ = 4096
 
 
 class HostView:
-    """Answers requests about a `GuestMemory`. `take_map` takes a picture; its file's name."""
+    """Answers requests about a `GuestMemory`. `take_map` takes a picture; its file's name. `hotplug` are devices."""
 
-    def __init__(self, memory, qmp, reply, take_map):
-        self._memory, self._qmp, self._reply, self._take_map = memory, qmp, reply, take_map
+    def __init__(self, memory, qmp, reply, take_map, hotplug):
+        self._memory, self._qmp, self._reply, self._take_map, self._hotplug = memory, qmp, reply, take_map, hotplug
         self._rest = b""
 
     def feed(self, data):
@@ -53,9 +56,25 @@ class HostView:
                     return self._memory.read(address, length).hex()
             case ["shared-pages"]:
                 return f"shared {self._memory.shared_pages(self._qmp)}"
+            case ["plug", number]:
+                device = self._plugged(number)
+                self._qmp.execute("device_add", **device)
+                return f"plugged {device['id']}"
+            case ["unplug", number]:
+                name = self._plugged(number)["id"]
+                self._qmp.execute("device_del", id=name)
+                return f"unplugging {name}"
+            case ["balloon", mebibytes]:
+                self._qmp.execute("balloon", value=int(mebibytes) << 20)
+                return f"balloon {mebibytes}"
             case ["map"]:
                 return f"mapped {self._take_map()}"
         raise LabError("no such request")
+
+    def _plugged(self, number):
+        if not 1 <= int(number) <= len(self._hotplug):
+            raise LabError(f"there is no --hotplug number {number}")
+        return self._hotplug[int(number) - 1]
 
 
 def complement(text):

@@ -2,6 +2,7 @@
 """`lab run` and `lab shell`: everything a VM needs is made or taken from the cache, then session.py runs it."""
 
 import contextlib
+import dataclasses
 import json
 import os
 import stat
@@ -11,7 +12,7 @@ import tty
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
-from . import faults, guest_memory, initramfs, kernels, modules, programs, progress, sandbox, toolroot
+from . import devices, faults, guest_memory, initramfs, kernels, modules, programs, progress, sandbox, toolroot
 from .errors import EXIT_USAGE, LabError
 from .paths import CHECKOUT
 
@@ -50,7 +51,9 @@ def run(options):
     """Run a VM as the command line says; the exit status."""
     terminal = _terminal() if options.interactive else None
     stdin = not terminal and _stdin_has_content()
-    drivers = _with_parameters(DRIVERS[options.role].get(options.driver, ()), options.module_param)
+    own = DRIVERS[options.role].get(options.driver, ())
+    attached = devices.described(options, RUN)
+    drivers = _with_parameters((*own, *attached.drivers), options.module_param)
     nv, psp_faults = faults.split(options.fault, options.psps)
     host = options.role == "host"
     pictures = _pictures(options.map) if options.map else None
@@ -61,10 +64,13 @@ def run(options):
         wanted["sev-cpu"] = programs.sev_cpu
     if pictures:
         wanted["sev-map"] = programs.sev_map
-    made = prepare(root, options.kernel, wanted, modules_too=bool(drivers) and options.driver == "rust")
+    if options.io_tools:
+        wanted["io-tools"] = toolroot.io_tools
+    made = prepare(root, options.kernel, wanted, modules_too=bool(own) and options.driver == "rust")
     kernel = made["kernel"]
     spec = {
-        "role": options.role, "model": options.model, "smp": options.smp, "mem": options.mem,
+        "role": options.role, "model": options.model, "smp": options.smp, "mem": options.mem, "cpu_without": options.cpu_without,
+        "devices": dataclasses.asdict(attached),
         "append": [*(GUEST_APPEND if options.role == "guest" else ()), *options.append], "secrets": None,
         "timeout": options.timeout, "terminal": terminal is not None, "stdin": stdin,
         "kernel": kernel.image, "root": f"{RUN}/root", "share": f"{RUN}/share" if options.share else None,
@@ -74,7 +80,7 @@ def run(options):
         "map": pictures and {"program": str(made["sev-map"]), "directory": MAP, "name": pictures.name},
         "sev_status": options.sev_status, "expect_private": options.expect_private, "seal": options.role == "guest" and options.seal != "no",
     }
-    binds = []
+    binds = list(attached.binds)
     if options.share:
         binds.append((options.share, spec["share"], False))
     if pictures:
@@ -91,7 +97,7 @@ def run(options):
         spec["emulator"] = str(made["psp-emu"])
         spec["psps"].append(arguments)
         binds += [(path, path, False) for path in seen]
-    layers = [made[name] for name in ("modules", "sevctl", "snpguest", "sev-launch") if name in made] + list(kernel.layers)
+    layers = [made[name] for name in ("modules", "sevctl", "snpguest", "sev-launch", "io-tools") if name in made] + list(kernel.layers)
     image = initramfs.build(root, kernel.modules_dir, drivers, options.command, stdin, terminal, options.share, nv)
     with _in_memory(image) as initrd, _raw(terminal):
         spec["initrd"] = f"/proc/self/fd/{initrd}"

@@ -63,6 +63,9 @@ class Session:
 
     def run(self):
         """Run the VM to COMMAND's end; COMMAND's status."""
+        for path, size in self.spec["devices"]["files"]:
+            Path(path).touch()
+            os.truncate(path, size)
         if self.spec["psps"]:
             Path(self.spec["wbinvd"]).touch()
         for number, psp in enumerate(self.spec["psps"], start=1):
@@ -156,12 +159,15 @@ class Session:
             self.streams["stdout"] = Stream(to_descriptor(1))
             self.streams["stderr"] = Stream(to_descriptor(2))
         ends = {}
+        if self.spec["devices"]["loop"]:
+            ends["loop0"], ends["loop1"] = socket.socketpair()
         if self.spec["role"] == "guest":
             self.memory = GuestMemory(self.spec["memory"], self.spec["mem"])
             self.qmp = Qmp()
-            ends = {"qmp": self.qmp.qemus_end, "orders": self.memory.plugins_end}
+            ends |= {"qmp": self.qmp.qemus_end, "orders": self.memory.plugins_end}
             self.map = PageMap(self.spec["memory"], **self.spec["map"]) if self.spec["map"] else None
-            view = HostView(self.memory, self.qmp, lambda answer: self._tell("host", answer), self._take_map)
+            view = HostView(self.memory, self.qmp, lambda answer: self._tell("host", answer), self._take_map,
+                            self.spec["devices"]["hotplug"])
             self.streams["host"] = Stream(view.feed)
         ends |= {name: stream.qemus_end for name, stream in self.streams.items()}
         self.input = None

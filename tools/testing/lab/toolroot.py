@@ -17,6 +17,9 @@ PACKAGES = (
     "qemu-system-x86", "busybox-static", "mount", "pciutils", "procps", "openssl", "ca-certificates",
 )
 
+# Programs that measure disks and networks.
+IO_TOOLS = ("fio", "iperf3", "sockperf", "iproute2")
+
 # Files of those packages nobody here needs: a third of the bytes.
 LEFT_OUT = ("/usr/share/doc/*", "/usr/share/man/*", "/usr/share/info/*", "/usr/share/locale/*",
             "/usr/lib/llvm-*/lib/lib*.a", "/usr/src/rustc-{RUSTC}/compiler/*", "/usr/src/rustc-{RUSTC}/src/*")
@@ -69,6 +72,11 @@ def packages_layer(root, name, packages):
             step.run(root, ["sh", "-c", INSTALL, "sh", *packages], env=environment, keep=new)
 
     return cache.entry(f"layer-{name}", digest(root.name, repr(packages), INSTALL), name, build, 1500) / "files"
+
+
+def io_tools(root):
+    """A layer with programs that measure disks and networks."""
+    return packages_layer(root, "io-tools", IO_TOOLS)
 
 
 def _key(hooks):

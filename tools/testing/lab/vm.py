@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
 """QEMU's command line for each role and processor model."""
 
+from . import devices
+
 # QEMU's CPU for each EPYC generation, in order of appearance.
 CPUS = {
     "naples": "EPYC",
@@ -18,14 +20,15 @@ THROUGH_DMA_API = ",iommu_platform=on,disable-legacy=on"
 
 
 def command_line(spec, fds):
-    """QEMU's arguments. `fds` are its ends of the sockets: console, control, stdin, stdout, stderr, terminal; in a guest host
-    and, of the monitor and the plugin, qmp and orders."""
+    """QEMU's arguments. `fds` are its ends of the sockets: console, control, stdin, stdout, stderr, terminal, loop0 and loop1;
+    in a guest host and, of the monitor and the plugin, qmp and orders."""
     host, guest = spec["role"] == "host", spec["role"] == "guest"
     virtio = THROUGH_DMA_API if guest else ""
     arguments = [
         "qemu-system-x86_64", "-nodefaults", "-no-user-config", "-nographic", "-no-reboot",
         "-M", "q35,memory-backend=ram,usb=off,vmport=off", "-accel", "tcg",
-        "-cpu", CPUS[spec["model"]] + ("" if spec["role"] == "plain" else SEV_LEAVES), "-smp", str(spec["smp"]),
+        "-cpu", CPUS[spec["model"]] + ("" if spec["role"] == "plain" else SEV_LEAVES) + "".join(f",-{flag}" for flag in spec["cpu_without"]),
+        "-smp", str(spec["smp"]),
         *(_guest_memory(spec) if guest else _memory(spec)),
         "-kernel", spec["kernel"], "-initrd", spec["initrd"],
         # A kernel that counts timer interrupts under emulation on a busy machine may find too few, and panics.
@@ -42,6 +45,7 @@ def command_line(spec, fds):
     arguments += _directory("root", spec["root"], "on", virtio)
     if spec["share"]:
         arguments += _directory("share", spec["share"], "off", virtio)
+    arguments += [*devices.loop_arguments(fds), *spec["devices"]["arguments"]]
     if "qmp" in fds:
         arguments += ["-chardev", f"socket,id=qmp,fd={fds['qmp']}", "-mon", "chardev=qmp,mode=control"]
     if spec["plugin"]:
