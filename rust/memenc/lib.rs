@@ -42,6 +42,7 @@ pub mod cbit;
 pub mod entry;
 pub mod flip;
 pub mod page_state;
+pub mod pool;
 pub mod ranges;
 pub mod status;
 pub mod walk;

@@ -1,0 +1,231 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! How memory is handed out and taken back.
+
+use super::block::{Block, Refusal, Request};
+use super::cell::{Cell, Level};
+use super::cells::piece;
+use super::client::{Client, Lane, Spot};
+use super::word::{ones, retract, Word};
+use super::{runs, Arenas, Pool, CHUNK_BYTES, GRANULE};
+
+/// Orders of blocks from which on they are made of pages, and of chunks.
+const PAGE_ORDER: u32 = (super::PAGE_BYTES / GRANULE).trailing_zeros();
+const CHUNK_ORDER: u32 = (CHUNK_BYTES / GRANULE).trailing_zeros();
+
+/// Nobody else at work, the second time is the last; if the quota comes first, the third.
+const TRIES: u32 = 3;
+
+/// What a block is made of, and log2 of how many.
+enum Made {
+    Of(Level, u32),
+    Chunks(u32),
+}
+
+fn made(order: u32) -> Made {
+    if order < PAGE_ORDER {
+        Made::Of(Level::Page, order)
+    } else if order < CHUNK_ORDER {
+        Made::Of(Level::Chunk, order - PAGE_ORDER)
+    } else {
+        Made::Chunks(order - CHUNK_ORDER)
+    }
+}
+
+/// Who asks.
+pub(super) struct Asker<'a, W> {
+    pub(super) id: u16,
+    pub(super) lane: Lane<'a, W>,
+    pub(super) scrub: &'a dyn Fn(usize, usize, usize),
+}
+
+impl<T: Arenas> Pool<T> {
+    /// Hands out a block for a client. `scrub(arena, offset, len)` is called for memory that another one had
+    /// before; what it writes must be there before it returns. It must not use the pool.
+    ///
+    /// # Errors
+    ///
+    /// - [`Refusal::TooLarge`]: more than 4 MiB, or it would cross the boundary.
+    /// - [`Refusal::Quota`]: it takes more chunks than the client may hold, or the client is closed.
+    /// - [`Refusal::Exhausted`]: less is free than the block has.
+    /// - [`Refusal::Fragmented`]: as much is free, but not in one piece.
+    pub fn alloc(
+        &self,
+        client: &Client<T::Storage>,
+        lane: usize,
+        request: &Request,
+        scrub: impl Fn(usize, usize, usize),
+    ) -> Result<Block, Refusal> {
+        let order = request.order().ok_or(Refusal::TooLarge)?;
+        let asker = Asker {
+            id: client.id(),
+            lane: client.lane(lane).ok_or(Refusal::Quota)?,
+            scrub: &scrub,
+        };
+        let hinted = match made(order) {
+            Made::Of(level, order) => self.take_hinted(&asker, level, order),
+            Made::Chunks(_) => None,
+        };
+        let spot = match hinted {
+            Some(spot) => spot,
+            None => self.search(&asker, client, order, request.overwritten)?,
+        };
+        asker.lane.count((GRANULE as u64) << order);
+        let offset = match made(order) {
+            Made::Of(level, _) => spot.index * level.piece_bytes(),
+            Made::Chunks(_) => spot.index * CHUNK_BYTES,
+        };
+        Block::new(spot.arena, offset, order).ok_or(Refusal::TooLarge)
+    }
+
+    /// Takes back a block that this client was given; any of its lanes will do.
+    pub fn free(&self, client: &Client<T::Storage>, lane: usize, block: Block) {
+        if let Some(lane) = client.lane(lane) {
+            // CAST: 4 MiB at most.
+            lane.count((block.len() as u64).wrapping_neg());
+        }
+        let arena = block.arena();
+        match made(block.order()) {
+            Made::Of(level, order) => {
+                let index = block.offset() / level.bytes();
+                // CAST: 15 at most.
+                let first = (block.offset() % level.bytes() / level.piece_bytes()) as u32;
+                self.give(level, Spot { arena, index }, runs::run(order, first));
+            }
+            Made::Chunks(order) => {
+                let index = block.offset() / CHUNK_BYTES;
+                self.give_chunks(client.id(), Spot { arena, index }, order);
+            }
+        }
+    }
+
+    /// A run of pieces from the cell that the lane keeps.
+    fn take_hinted(&self, asker: &Asker<'_, T::Word>, level: Level, order: u32) -> Option<Spot> {
+        let cell = asker.lane.hint(level)?;
+        self.take_run(asker, level, cell, order, false)
+    }
+
+    /// A block from elsewhere than the lane's hint. What lanes keep and do not use is given up before
+    /// the answer is no.
+    #[cold]
+    fn search(
+        &self,
+        asker: &Asker<'_, T::Word>,
+        client: &Client<T::Storage>,
+        order: u32,
+        overwritten: usize,
+    ) -> Result<Spot, Refusal> {
+        let mut tries = 0;
+        loop {
+            let outcome = match made(order) {
+                Made::Of(level, order) => self.pieces(asker, client, level, order),
+                Made::Chunks(order) => self.chunks(asker, order, overwritten),
+            };
+            let refusal = match outcome {
+                Ok(spot) => return Ok(spot),
+                Err(refusal) => refusal,
+            };
+            tries += 1;
+            let more = tries < TRIES
+                && match refusal {
+                    Refusal::Quota => self.reclaim_lanes(client),
+                    _ => self.reclaim(),
+                };
+            if !more {
+                return Err(self.why(refusal, client, order));
+            }
+        }
+    }
+
+    /// For a block of pieces there was no chunk to be had. So what this client's own chunks have decides: what
+    /// others' have is not for this one.
+    fn why(&self, refusal: Refusal, client: &Client<T::Storage>, order: u32) -> Refusal {
+        let own = self.held(client) * CHUNK_BYTES as u64;
+        let free = own.saturating_sub(client.bytes());
+        match (refusal, made(order)) {
+            (Refusal::Quota, _) | (_, Made::Chunks(_)) => refusal,
+            _ if free >= (GRANULE as u64) << order => Refusal::Fragmented,
+            _ => Refusal::Exhausted,
+        }
+    }
+
+    /// A run of pieces: from the cell that the lane keeps, from another open one of this client's, or from a
+    /// new one; at last from those that other lanes of its keep.
+    fn pieces(
+        &self,
+        asker: &Asker<'_, T::Word>,
+        client: &Client<T::Storage>,
+        level: Level,
+        order: u32,
+    ) -> Result<Spot, Refusal> {
+        if self.is_closed(asker.id) {
+            return Err(Refusal::Quota);
+        }
+        let open = self.take_hinted(asker, level, order);
+        if let Some(spot) = open.or_else(|| self.take_spare(asker, level, order)) {
+            return Ok(spot);
+        }
+        let new = match level {
+            Level::Page => self.pieces(asker, client, Level::Chunk, 0),
+            Level::Chunk => self.chunks(asker, 0, 0),
+        };
+        match new {
+            Ok(spot) => Ok(self.open_cell(asker, level, spot, order)),
+            Err(refusal) => {
+                let hints = client.lanes().filter_map(|lane| lane.hint(level));
+                hints
+                    .filter_map(|cell| self.take_run(asker, level, cell, order, false))
+                    .next()
+                    .ok_or(refusal)
+            }
+        }
+    }
+
+    /// Opens a cell that was just taken, takes the first run in it, and has the lane keep it.
+    fn open_cell(&self, asker: &Asker<'_, T::Word>, level: Level, spot: Spot, order: u32) -> Spot {
+        if let Some(cell) = self.cell(level, spot) {
+            cell.store(Cell::opened(level, asker.id, asker.lane.keeper, order).0);
+        }
+        self.keep(asker.id, asker.lane, level, spot);
+        piece(level, spot, 0)
+    }
+
+    /// A run of pieces from an open cell of this client that no lane keeps; this lane does then.
+    fn take_spare(&self, asker: &Asker<'_, T::Word>, level: Level, order: u32) -> Option<Spot> {
+        if !self.has_spare(asker.id, level) {
+            return None;
+        }
+        for (index, arena) in self.arenas_from(asker.lane.arena()) {
+            let Some(spare) = arena.spare(level) else {
+                continue;
+            };
+            for chunk in ones(spare.load()) {
+                let owner = arena.cell(Level::Chunk, chunk)?;
+                if !Cell(owner.load()).open_for(asker.id) {
+                    continue;
+                }
+                let cells = || {
+                    let of_chunk = level.of_chunk(chunk);
+                    of_chunk.filter(|&cell| {
+                        let cell = arena.cell(level, cell);
+                        cell.is_some_and(|cell| Cell(cell.load()).is_spare())
+                    })
+                };
+                for cell in cells() {
+                    let spot = Spot {
+                        arena: index,
+                        index: cell,
+                    };
+                    let run = self.take_run(asker, level, spot, order, true);
+                    if run.is_some() {
+                        return run;
+                    }
+                }
+                if cells().next().is_none() {
+                    retract(spare, 1 << chunk, || cells().next().is_some());
+                }
+            }
+        }
+        None
+    }
+}

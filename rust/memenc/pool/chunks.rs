@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Whole chunks: who takes them, who had them last, and how many there are.
+
+use super::alloc::Asker;
+use super::block::Refusal;
+use super::cell::{Cell, Level};
+use super::client::{Spot, POOL, POOL_CHUNKS, POOL_FREE};
+use super::word::{update, Word};
+use super::{runs, Arenas, Pool, CHUNK_BYTES};
+
+impl<T: Arenas> Pool<T> {
+    /// Takes `1 << order` chunks in a row, as the asker's, and scrubbed if they were another's, but for the
+    /// first `overwritten` bytes.
+    pub(super) fn chunks(
+        &self,
+        asker: &Asker<'_, T::Word>,
+        order: u32,
+        overwritten: usize,
+    ) -> Result<Spot, Refusal> {
+        let count = 1u64 << order;
+        self.reserve(asker.id, count).ok_or(Refusal::Quota)?;
+        let Some(spot) = self.find_chunks(asker.lane.arena(), order) else {
+            self.unreserve(asker.id, count);
+            return Err(if self.free_chunks() < count {
+                Refusal::Exhausted
+            } else {
+                Refusal::Fragmented
+            });
+        };
+        self.note_highest(asker.id);
+        self.count(POOL, POOL_FREE, count.wrapping_neg());
+        asker.lane.set_arena(spot.arena);
+        self.own(asker, spot, order, overwritten);
+        Ok(spot)
+    }
+
+    /// Chunks from an arena some of which is in use already, or else from any.
+    fn find_chunks(&self, start: usize, order: u32) -> Option<Spot> {
+        for whole in [false, true] {
+            for (index, arena) in self.arenas_from(start) {
+                let mut first = 0;
+                let taken = update(arena.free()?, |free| {
+                    if free == 0 || !whole && free == arena.chunks() {
+                        return None;
+                    }
+                    first = runs::best_fit(free, order)?;
+                    Some(free & !runs::run(order, first))
+                });
+                if taken.is_some() {
+                    // CAST: below 64.
+                    let chunk = first as usize;
+                    return Some(Spot {
+                        arena: index,
+                        index: chunk,
+                    });
+                }
+            }
+        }
+        None
+    }
+
+    /// Chunks that were just taken: scrubbed if they were another's, and the asker's from now on.
+    fn own(&self, asker: &Asker<'_, T::Word>, spot: Spot, order: u32, overwritten: usize) {
+        let start = spot.index * CHUNK_BYTES;
+        for index in spot.index..spot.index + (1 << order) {
+            let chunk = Spot {
+                arena: spot.arena,
+                index,
+            };
+            let Some(cell) = self.cell(Level::Chunk, chunk) else {
+                continue;
+            };
+            let last = Cell(cell.load()).owner();
+            if last == asker.id {
+                continue;
+            }
+            let end = (index + 1) * CHUNK_BYTES;
+            let from = (end - CHUNK_BYTES).max(start.saturating_add(overwritten));
+            if last != 0 && from < end {
+                (asker.scrub)(spot.arena, from, end - from);
+            }
+            cell.store(Cell::closed(asker.id).0);
+        }
+    }
+
+    /// Gives back chunks that a client held.
+    pub(super) fn give_chunks(&self, client: u16, spot: Spot, order: u32) {
+        let arena = self.arenas.get(spot.arena);
+        let Some(free) = arena.and_then(|arena| arena.free()) else {
+            return;
+        };
+        // CAST: below 64.
+        free.fetch_or(runs::run(order, spot.index as u32));
+        self.count(POOL, POOL_FREE, 1 << order);
+        // Last of all: a client that holds nothing may be gone.
+        self.unreserve(client, 1 << order);
+    }
+
+    /// How many chunks the pool has.
+    pub fn chunks_in_all(&self) -> u64 {
+        self.read(POOL, POOL_CHUNKS)
+    }
+
+    /// How many chunks are free.
+    pub fn free_chunks(&self) -> u64 {
+        self.read(POOL, POOL_FREE)
+    }
+
+    /// The largest block that could be handed out of free chunks, in bytes; 0 if there are none.
+    pub fn largest_free(&self) -> usize {
+        let free = self.arenas_from(0).filter_map(|(_, arena)| arena.free());
+        let orders = free.filter_map(|free| runs::largest(free.load()));
+        orders.max().map_or(0, |order| CHUNK_BYTES << order)
+    }
+}

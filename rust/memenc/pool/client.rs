@@ -1,0 +1,325 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Clients: who asks for memory, what they hold, and what their lanes keep at hand.
+
+use core::ops::Deref;
+
+use super::arena::CHUNKS;
+use super::cell::{Cell, Level};
+use super::word::{update, Word};
+use super::{Arenas, Pool};
+
+/// How many words of [`Pool::new`]'s a client has there; as many as make a cache line.
+pub const CLIENT_WORDS: usize = 8;
+/// How many words a lane has; as many as make a cache line, so that lanes do not share one.
+pub const LANE_WORDS: usize = 8;
+
+/// The pool's own line of counters: no client has this id.
+pub(super) const POOL: u16 = 0;
+/// Stands for all clients that are gone.
+const GONE: u16 = u16::MAX;
+
+/// Numbers of the words in a client's line.
+const HELD: usize = 0;
+const HIGHEST: usize = 1;
+const QUOTA: usize = 2;
+const SPARE_CHUNKS: usize = 3;
+const SPARE_PAGES: usize = 4;
+/// And in the pool's.
+pub(super) const POOL_CHUNKS: usize = 0;
+pub(super) const POOL_FREE: usize = 1;
+
+/// Set in the word of the chunks held until the client is closed.
+const IN_USE: u64 = 1 << 63;
+
+/// Numbers of the words of a lane.
+const CHUNK_HINT: usize = 0;
+const PAGE_HINT: usize = 1;
+const BYTES: usize = 2;
+const ARENA: usize = 3;
+
+/// No hint any more, and never again.
+const CLOSED: u64 = u64::MAX;
+
+/// A chunk, a page or a granule: the number of its arena, and its own in there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Spot {
+    pub(super) arena: usize,
+    pub(super) index: usize,
+}
+
+impl Spot {
+    /// Never 0, which is no hint.
+    fn hint(self) -> u64 {
+        // CAST: both are small.
+        (self.arena as u64 + 1) << 16 | self.index as u64
+    }
+
+    /// What a hint leads to, if it is one; it may be stale.
+    fn of_hint(hint: u64) -> Option<Self> {
+        // CAST: as above.
+        Some(Spot {
+            arena: usize::try_from(hint >> 16).ok()?.checked_sub(1)?,
+            index: (hint & 0xffff) as usize,
+        })
+    }
+}
+
+/// One who is given memory that others do not see before it is scrubbed: a device.
+#[derive(Debug)]
+pub struct Client<S> {
+    id: u16,
+    lanes: S,
+}
+
+/// A lane of a client: what one processor keeps at hand, so that processors do not get in each other's way.
+#[derive(Debug)]
+pub(super) struct Lane<'a, W> {
+    words: &'a [W],
+    /// Its number plus one.
+    pub(super) keeper: u16,
+}
+
+impl<W> Clone for Lane<'_, W> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<W> Copy for Lane<'_, W> {}
+
+impl<'a, W: Word> Lane<'a, W> {
+    fn hint_word(self, level: Level) -> Option<&'a W> {
+        self.words.get(match level {
+            Level::Page => PAGE_HINT,
+            Level::Chunk => CHUNK_HINT,
+        })
+    }
+
+    /// The page or chunk it keeps, or kept.
+    pub(super) fn hint(self, level: Level) -> Option<Spot> {
+        Spot::of_hint(self.hint_word(level)?.load())
+    }
+
+    /// Sets the hint; returns the one before. An error if the lane is closed.
+    fn set_hint(self, level: Level, hint: u64) -> Result<u64, ()> {
+        let word = self.hint_word(level).ok_or(())?;
+        let set = update(word, |old| (old != CLOSED).then_some(hint));
+        set.map(|(old, _)| old).ok_or(())
+    }
+
+    /// Adds to the bytes of the client's blocks; wrapping, as what one lane took another may free.
+    pub(super) fn count(self, bytes: u64) {
+        if let Some(word) = self.words.get(BYTES) {
+            word.fetch_add(bytes);
+        }
+    }
+
+    /// Where to look for free chunks first.
+    pub(super) fn arena(self) -> usize {
+        let arena = self.words.get(ARENA).map_or(0, Word::load);
+        usize::try_from(arena).unwrap_or(0)
+    }
+
+    pub(super) fn set_arena(self, arena: usize) {
+        if let Some(word) = self.words.get(ARENA) {
+            // CAST: usize has 64 bits at most.
+            word.store(arena as u64);
+        }
+    }
+}
+
+impl<W: Word, S: Deref<Target = [W]>> Client<S> {
+    /// Its id.
+    pub fn id(&self) -> u16 {
+        self.id
+    }
+
+    /// How many bytes its blocks have.
+    pub fn bytes(&self) -> u64 {
+        let bytes = |lane: Lane<'_, W>| lane.words.get(BYTES).map_or(0, Word::load);
+        self.lanes().map(bytes).fold(0, u64::wrapping_add)
+    }
+
+    /// A lane; the first one if there are not as many.
+    pub(super) fn lane(&self, lane: usize) -> Option<Lane<'_, W>> {
+        let at = |lane: usize| {
+            Some(Lane {
+                words: self
+                    .lanes
+                    .get(lane.checked_mul(LANE_WORDS)?..)?
+                    .get(..LANE_WORDS)?,
+                keeper: u16::try_from(lane + 1).ok()?,
+            })
+        };
+        at(lane).or_else(|| at(0))
+    }
+
+    pub(super) fn lanes(&self) -> impl Iterator<Item = Lane<'_, W>> {
+        (0..self.lanes.len() / LANE_WORDS).filter_map(|lane| self.lane(lane))
+    }
+}
+
+impl<T: Arenas> Pool<T> {
+    /// A new client, with `lanes.len() / LANE_WORDS` lanes; these words have to be zero. It may hold `quota`
+    /// chunks, or any number if that is 0.
+    ///
+    /// `None` if the id is in use or there is none such, or the number of words makes no sense. Callers
+    /// see to it that no two do this at once.
+    pub fn client(&self, id: u16, quota: u64, lanes: T::Storage) -> Option<Client<T::Storage>> {
+        let count = lanes.len() / LANE_WORDS;
+        let sane = lanes.len() % LANE_WORDS == 0 && (1..usize::from(u16::MAX)).contains(&count);
+        if !sane || id == POOL || id == GONE {
+            return None;
+        }
+        self.counter(id, HIGHEST)?.store(0);
+        self.counter(id, QUOTA)?.store(quota);
+        let held = self.counter(id, HELD)?;
+        held.compare_exchange(0, IN_USE).ok()?;
+        Some(Client { id, lanes })
+    }
+
+    /// Changes how many chunks a client may hold; 0: any number. It keeps those it has.
+    pub fn set_quota(&self, client: &Client<T::Storage>, quota: u64) {
+        if let Some(word) = self.counter(client.id, QUOTA) {
+            word.store(quota);
+        }
+    }
+
+    /// How many chunks a client holds, or is taking at the moment: those of its large blocks, and those that
+    /// its small ones are in or its lanes keep.
+    pub fn held(&self, client: &Client<T::Storage>) -> u64 {
+        self.read(client.id, HELD) & !IN_USE
+    }
+
+    /// How many chunks a client held at most.
+    pub fn highest(&self, client: &Client<T::Storage>) -> u64 {
+        self.read(client.id, HIGHEST)
+    }
+
+    /// Gives up what a client's lanes keep. It may go on to ask for memory.
+    pub fn drain(&self, client: &Client<T::Storage>) {
+        self.empty_lanes(client, 0);
+    }
+
+    /// Ends a client: it is refused memory from now on, and what its lanes keep is given up. Returns how many
+    /// chunks it still holds. They become free with the last block in each; to be asked again then.
+    ///
+    /// When it is 0, the id may be given to another client, and this one must not be used any more.
+    pub fn close(&self, client: &Client<T::Storage>) -> u64 {
+        let Some(held) = self.counter(client.id, HELD) else {
+            return 0;
+        };
+        update(held, |held| Some(held & !IN_USE));
+        self.empty_lanes(client, CLOSED);
+        let left = held.load();
+        if left == 0 {
+            self.disown(client.id);
+        }
+        left
+    }
+
+    /// What this client had last is nobody's that is still there: whoever takes it next scrubs it.
+    fn disown(&self, id: u16) {
+        let (last, gone) = (Cell::closed(id).0, Cell::closed(GONE).0);
+        for (_, arena) in self.arenas_from(0) {
+            for chunk in 0..CHUNKS {
+                if let Some(cell) = arena.cell(Level::Chunk, chunk) {
+                    // If this fails, it is someone else's already.
+                    let _ = cell.compare_exchange(last, gone);
+                }
+            }
+        }
+    }
+
+    fn empty_lanes(&self, client: &Client<T::Storage>, hint: u64) {
+        for lane in client.lanes() {
+            // Pages first: a chunk with an open page is not idle.
+            for level in [Level::Page, Level::Chunk] {
+                if let Ok(old) = lane.set_hint(level, hint) {
+                    self.release(client.id, lane.keeper, level, old);
+                }
+            }
+        }
+    }
+
+    /// Makes a cell that this lane keeps its hint; the one it kept before is given up.
+    pub(super) fn keep(&self, id: u16, lane: Lane<'_, T::Word>, level: Level, spot: Spot) {
+        if let Some(kept) = self.arenas.get(spot.arena).and_then(|arena| arena.kept()) {
+            kept.fetch_or(1 << level.chunk(spot.index));
+        }
+        match lane.set_hint(level, spot.hint()) {
+            Ok(old) if old != spot.hint() => self.release(id, lane.keeper, level, old),
+            Ok(_) => {}
+            // Closed meanwhile.
+            Err(()) => self.release(id, lane.keeper, level, spot.hint()),
+        }
+    }
+
+    fn release(&self, id: u16, keeper: u16, level: Level, hint: u64) {
+        let Some(spot) = Spot::of_hint(hint) else {
+            return;
+        };
+        self.change(level, spot, |cell| cell.release(level, id, keeper));
+    }
+
+    fn counter(&self, client: u16, which: usize) -> Option<&T::Word> {
+        self.clients.get(usize::from(client) * CLIENT_WORDS + which)
+    }
+
+    pub(super) fn read(&self, client: u16, which: usize) -> u64 {
+        self.counter(client, which).map_or(0, Word::load)
+    }
+
+    pub(super) fn count(&self, client: u16, which: usize, by: u64) {
+        if let Some(word) = self.counter(client, which) {
+            word.fetch_add(by);
+        }
+    }
+
+    /// One of a client's open cells became one that its lanes look for, or ceased to be.
+    pub(super) fn count_spare(&self, client: u16, level: Level, more: bool) {
+        let by = if more { 1 } else { u64::MAX };
+        self.count(client, spare(level), by);
+    }
+
+    /// Whether it is worth while to look for such a cell.
+    pub(super) fn has_spare(&self, client: u16, level: Level) -> bool {
+        self.read(client, spare(level)) != 0
+    }
+
+    pub(super) fn is_closed(&self, client: u16) -> bool {
+        self.read(client, HELD) & IN_USE == 0
+    }
+
+    /// Counts chunks as held before they are taken. `None` if that would be more than the client may have.
+    pub(super) fn reserve(&self, client: u16, chunks: u64) -> Option<()> {
+        let quota = self.read(client, QUOTA);
+        update(self.counter(client, HELD)?, |held| {
+            let more = held + chunks;
+            let allowed = quota == 0 || more & !IN_USE <= quota;
+            (held & IN_USE != 0 && allowed).then_some(more)
+        })?;
+        Some(())
+    }
+
+    /// The chunks that were counted are there.
+    pub(super) fn note_highest(&self, client: u16) {
+        let held = self.read(client, HELD) & !IN_USE;
+        if let Some(word) = self.counter(client, HIGHEST) {
+            update(word, |highest| (highest < held).then_some(held));
+        }
+    }
+
+    /// Chunks that a client held, or was to hold, are not its any more.
+    pub(super) fn unreserve(&self, client: u16, chunks: u64) {
+        self.count(client, HELD, chunks.wrapping_neg());
+    }
+}
+
+fn spare(level: Level) -> usize {
+    match level {
+        Level::Page => SPARE_PAGES,
+        Level::Chunk => SPARE_CHUNKS,
+    }
+}

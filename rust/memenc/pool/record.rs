@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What a mapping needs to be undone, kept where the address that its device was given leads.
+//!
+//! Two words for each granule, in use for the first one of a block: the original address, and
+//!
+//! | Bits | Meaning |
+//! |---|---|
+//! | 0..32 | length of the mapping in bytes |
+//! | 32..48 | client |
+//! | 48..56 | flags |
+//! | 56..60 | order of the block: log2 of its granules |
+//! | 63 | there is a record |
+
+use core::ops::Deref;
+
+use super::arena::Arena;
+use super::block::{Block, ORDERS};
+use super::word::{update, Word};
+use super::{Arenas, Pool, GRANULE};
+
+const PRESENT: u64 = 1 << 63;
+
+/// What a mapping needs to be undone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Record {
+    /// Where the caller's buffer is.
+    pub original: u64,
+    /// How many bytes of it are mapped.
+    pub len: u32,
+    /// Whose mapping it is.
+    pub client: u16,
+    /// The caller's: a direction, say.
+    pub flags: u8,
+}
+
+impl Record {
+    fn pack(&self, order: u32) -> u64 {
+        let (client, flags) = (u64::from(self.client), u64::from(self.flags));
+        u64::from(self.len) | client << 32 | flags << 48 | u64::from(order) << 56 | PRESENT
+    }
+
+    /// The second word, and the first, as a record.
+    fn unpack(word: u64, original: u64) -> Self {
+        // CAST: these bits of the word are meant.
+        Record {
+            original,
+            len: word as u32,
+            client: (word >> 32) as u16,
+            flags: (word >> 48) as u8,
+        }
+    }
+}
+
+/// A mapping that was looked up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// Where its block starts in the arena.
+    pub start: usize,
+    /// How many bytes the block has: a power of two.
+    pub bytes: usize,
+    /// What was noted with it.
+    pub record: Record,
+}
+
+/// The second word of the record of the block in which this offset lies, if it has one; where the block
+/// starts, and its order. A block starts at a multiple of its size: there is one candidate for each.
+fn search<W: Word, S: Deref<Target = [W]>>(
+    arena: &Arena<S>,
+    offset: usize,
+) -> Option<(u64, usize, u32)> {
+    let mut last = usize::MAX;
+    for order in 0..ORDERS {
+        let start = offset & !((GRANULE << order) - 1);
+        if start == last {
+            continue;
+        }
+        last = start;
+        let word = arena.record(start)?.1.load();
+        // CAST: four bits.
+        let found = (word >> 56 & 0xf) as u32;
+        if word & PRESENT != 0 && found < ORDERS && offset - start < GRANULE << found {
+            return Some((word, start, found));
+        }
+    }
+    None
+}
+
+impl<T: Arenas> Pool<T> {
+    /// Keeps a record, and the block with it until [`Pool::take`] is asked for it. The block comes back as
+    /// an error if it is not of this pool.
+    pub fn note(&self, block: Block, record: &Record) -> Result<(), Block> {
+        let words = self.arenas.get(block.arena());
+        let Some((original, rest)) = words.and_then(|arena| arena.record(block.offset())) else {
+            return Err(block);
+        };
+        original.store(record.original);
+        rest.store(record.pack(block.order()));
+        Ok(())
+    }
+
+    /// The mapping in whose block an address lies; `None` if none does. Arena and offset are as
+    /// [`Pool::find`] says, but may be anything.
+    ///
+    /// It must not be taken meanwhile: of one that is, the answer may be half of another's.
+    pub fn lookup(&self, arena: usize, offset: usize) -> Option<Found> {
+        let arena = self.arenas.get(arena)?;
+        let (word, start, order) = search(arena, offset)?;
+        Some(Found {
+            start,
+            bytes: GRANULE << order,
+            record: Record::unpack(word, arena.record(start)?.0.load()),
+        })
+    }
+
+    /// Ends a mapping: its record, and its block to be freed. Of several who ask for the same one only one
+    /// gets it. Arena and offset may be anything.
+    pub fn take(&self, arena: usize, offset: usize) -> Option<(Block, Record)> {
+        let words = self.arenas.get(arena)?;
+        let (word, start, order) = search(words, offset)?;
+        let (original, rest) = words.record(start)?;
+        // Whoever clears it owns the block again; so nobody else changes the first word now.
+        update(rest, |now| (now == word).then_some(0))?;
+        let block = Block::new(arena, start, order)?;
+        Some((block, Record::unpack(word, original.load())))
+    }
+}

@@ -1,0 +1,245 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The pool by examples: what a caller is given, and what it is refused.
+
+mod pools;
+
+use memenc::pool::{
+    AddError, Arena, Record, Refusal, Request, ARENA_BYTES, ARENA_WORDS, CHUNK_BYTES, GRANULE,
+    LANE_WORDS, SMALL_ARENA_BYTES,
+};
+use pools::{base, bytes, client, empty, get, pool, zeros, Std, TestPool};
+
+const PAGE: usize = 4096;
+
+#[test]
+fn a_block_is_the_next_power_of_two_and_aligned_to_it() {
+    let pool: TestPool<Std> = pool(2);
+    let one = client(&pool, 1, 1);
+    for (len, wanted) in [
+        (0, GRANULE),
+        (1, GRANULE),
+        (GRANULE + 1, 2 * GRANULE),
+        (PAGE, PAGE),
+        (PAGE + 1, 2 * PAGE),
+        (CHUNK_BYTES - 1, CHUNK_BYTES),
+        (3 * CHUNK_BYTES, 4 * CHUNK_BYTES),
+        (ARENA_BYTES, ARENA_BYTES),
+    ] {
+        let block = get(&pool, &one, len).unwrap();
+        assert_eq!((block.len(), block.offset() % wanted), (wanted, 0));
+        let address = pool.address(&block).unwrap();
+        assert_eq!(address, base(block.arena()) + block.offset() as u64);
+        assert_eq!(one.bytes(), wanted as u64);
+        pool.free(&one, 0, block);
+        assert_eq!(one.bytes(), 0);
+    }
+    assert_eq!(get(&pool, &one, ARENA_BYTES + 1), Err(Refusal::TooLarge));
+    assert_eq!(get(&pool, &one, usize::MAX), Err(Refusal::TooLarge));
+}
+
+#[test]
+fn a_client_gets_what_another_had_only_after_it_was_scrubbed() {
+    let pool: TestPool<Std> = pool(1);
+    let (one, two) = (client(&pool, 1, 1), client(&pool, 2, 1));
+    let block = get(&pool, &one, 2 * CHUNK_BYTES).unwrap();
+    let (arena, offset) = (block.arena(), block.offset());
+    pool.free(&one, 0, block);
+
+    let scrubbed = std::cell::RefCell::new(Vec::new());
+    let scrub = |arena, offset, len| scrubbed.borrow_mut().push((arena, offset, len));
+    // What it overwrites itself need not be.
+    let request = Request {
+        overwritten: CHUNK_BYTES + 100,
+        ..bytes(2 * CHUNK_BYTES)
+    };
+    let block = pool.alloc(&two, 0, &request, scrub).unwrap();
+    assert_eq!((block.arena(), block.offset()), (arena, offset));
+    let rest = (arena, offset + CHUNK_BYTES + 100, CHUNK_BYTES - 100);
+    assert_eq!(scrubbed.take(), [rest]);
+    pool.free(&two, 0, block);
+
+    // A small block takes a whole chunk, of which it overwrites its own part only.
+    let request = Request {
+        overwritten: GRANULE,
+        ..bytes(GRANULE)
+    };
+    let block = pool.alloc(&one, 0, &request, scrub).unwrap();
+    assert_eq!(scrubbed.take(), [(arena, offset, CHUNK_BYTES)]);
+    let again = pool.alloc(&one, 0, &request, scrub).unwrap();
+    assert_eq!(scrubbed.take(), []);
+    pool.free(&one, 0, block);
+    pool.free(&one, 0, again);
+}
+
+#[test]
+fn what_an_id_had_is_scrubbed_for_the_next_client_of_that_id() {
+    let pool: TestPool<Std> = pool(1);
+    let one = client(&pool, 1, 1);
+    let block = get(&pool, &one, PAGE).unwrap();
+    assert_eq!(pool.close(&one), 1);
+    assert!(pool.client(1, 0, zeros(LANE_WORDS)).is_none());
+    assert_eq!(get(&pool, &one, PAGE), Err(Refusal::Quota));
+    pool.free(&one, 0, block);
+    assert_eq!(pool.close(&one), 0);
+
+    let next = client(&pool, 1, 1);
+    let scrubbed = std::cell::Cell::new(0);
+    let scrub = |_, _, len| scrubbed.set(scrubbed.get() + len);
+    let block = pool.alloc(&next, 0, &bytes(PAGE), scrub).unwrap();
+    assert_eq!(scrubbed.get(), CHUNK_BYTES);
+    pool.free(&next, 0, block);
+}
+
+#[test]
+fn a_mapping_is_found_by_any_address_in_it_and_ended_once() {
+    let pool: TestPool<Std> = pool(1);
+    let one = client(&pool, 1, 1);
+    for len in [1, PAGE, 5 * PAGE, ARENA_BYTES] {
+        let block = get(&pool, &one, len).unwrap();
+        let (address, size) = (pool.address(&block).unwrap(), block.len());
+        let record = Record {
+            original: 0xffff_8880_1234_5678,
+            len: len as u32,
+            client: one.id(),
+            flags: 0xa5,
+        };
+        assert_eq!(pool.note(block, &record), Ok(()));
+        for inside in [0, 1, size / 2, size - 1] {
+            let (arena, offset) = pool.find(address + inside as u64).unwrap();
+            let found = pool.lookup(arena, offset).unwrap();
+            assert_eq!(found.start, offset - inside);
+            assert_eq!((found.bytes, found.record), (size, record));
+        }
+        let (arena, offset) = pool.find(address + size as u64 - 1).unwrap();
+        let (block, taken) = pool.take(arena, offset).unwrap();
+        assert_eq!((block.len(), taken), (size, record));
+        assert_eq!(pool.take(arena, offset), None);
+        assert_eq!(pool.lookup(arena, offset), None);
+        pool.free(&one, 0, block);
+    }
+}
+
+#[test]
+fn no_address_from_outside_does_harm() {
+    let pool: TestPool<Std> = pool(1);
+    let first = base(0);
+    for address in [0, 1, first - 1, first + ARENA_BYTES as u64, u64::MAX] {
+        assert_eq!(pool.find(address), None);
+    }
+    for arena in [0, 1, usize::MAX] {
+        for offset in [0, ARENA_BYTES - 1, ARENA_BYTES, usize::MAX] {
+            assert_eq!(pool.lookup(arena, offset), None);
+            assert_eq!(pool.take(arena, offset), None);
+        }
+    }
+}
+
+#[test]
+fn arenas_come_and_go() {
+    let pool: TestPool<Std> = empty(2);
+    let one = client(&pool, 1, 1);
+    assert_eq!(get(&pool, &one, 1), Err(Refusal::Exhausted));
+    let small = SMALL_ARENA_BYTES as u64;
+    assert_eq!(pool.add(0, 3 * small, SMALL_ARENA_BYTES), Ok(()));
+    assert_eq!((pool.chunks_in_all(), pool.free_chunks()), (32, 32));
+    assert_eq!(pool.largest_free(), SMALL_ARENA_BYTES);
+    let again = pool.add(0, 5 * small, SMALL_ARENA_BYTES);
+    assert_eq!(again, Err(AddError::NoArena));
+    for (index, at, bytes, why) in [
+        (2, 0, ARENA_BYTES, AddError::NoArena),
+        (1, 3 * small, SMALL_ARENA_BYTES, AddError::Overlap),
+        (1, 2 * small, ARENA_BYTES, AddError::Overlap),
+        (1, 5 * small, ARENA_BYTES, AddError::BadPlace),
+        (1, 4 * small + 4096, SMALL_ARENA_BYTES, AddError::BadPlace),
+        (1, 0, CHUNK_BYTES, AddError::BadPlace),
+        (1, 0, 0, AddError::BadPlace),
+    ] {
+        assert_eq!(pool.add(index, at, bytes), Err(why), "{index} {at} {bytes}");
+    }
+    assert_eq!(pool.add(1, u64::MAX - 0x3f_ffff, ARENA_BYTES), Ok(()));
+    assert_eq!(pool.find(u64::MAX), Some((1, ARENA_BYTES - 1)));
+    assert_eq!(pool.retire(1), Some(u64::MAX - 0x3f_ffff));
+    assert_eq!(pool.find(u64::MAX), None);
+
+    // Only its lower half is there.
+    assert_eq!(get(&pool, &one, ARENA_BYTES), Err(Refusal::Exhausted));
+    let block = get(&pool, &one, SMALL_ARENA_BYTES).unwrap();
+    assert_eq!(get(&pool, &one, 1), Err(Refusal::Exhausted));
+    assert_eq!(pool.retire(0), None);
+    pool.free(&one, 0, block);
+    assert_eq!(pool.retire(0), Some(3 * small));
+    assert_eq!(pool.retire(0), None);
+    assert_eq!((pool.chunks_in_all(), pool.free_chunks()), (0, 0));
+    assert!(Arena::new(zeros::<Std>(ARENA_WORDS - 1)).is_none());
+}
+
+#[test]
+fn what_a_lane_only_keeps_stands_in_nobodys_way() {
+    let pool: TestPool<Std> = pool(1);
+    let (one, two) = (client(&pool, 1, 2), client(&pool, 2, 1));
+    for lane in 0..2 {
+        let never = |_, _, _| panic!("fresh memory");
+        let page = pool.alloc(&one, lane, &bytes(PAGE), never).unwrap();
+        let granule = pool.alloc(&one, lane, &bytes(1), never).unwrap();
+        pool.free(&one, 0, page);
+        pool.free(&one, 0, granule);
+    }
+    assert_eq!((pool.held(&one), one.bytes()), (2, 0));
+    let block = pool.alloc(&two, 0, &bytes(ARENA_BYTES), |_, _, _| {});
+    assert_eq!((pool.held(&one), pool.held(&two)), (0, 64));
+    assert_eq!(get(&pool, &one, 1), Err(Refusal::Exhausted));
+    pool.free(&two, 0, block.unwrap());
+    assert_eq!((pool.retire(0), pool.highest(&two)), (Some(base(0)), 64));
+}
+
+#[test]
+fn a_client_holds_no_more_than_its_quota() {
+    let pool: TestPool<Std> = pool(1);
+    let one = client(&pool, 1, 1);
+    pool.set_quota(&one, 2);
+    let large = get(&pool, &one, CHUNK_BYTES).unwrap();
+    let small = get(&pool, &one, 1).unwrap();
+    assert_eq!(get(&pool, &one, CHUNK_BYTES), Err(Refusal::Quota));
+    assert_eq!(get(&pool, &one, 4 * CHUNK_BYTES), Err(Refusal::Quota));
+    pool.free(&one, 0, small);
+    // What its lane keeps does not count against it.
+    let second = get(&pool, &one, CHUNK_BYTES).unwrap();
+    assert_eq!((pool.held(&one), pool.highest(&one)), (2, 2));
+    assert_eq!(get(&pool, &one, 1), Err(Refusal::Quota));
+    pool.free(&one, 0, large);
+    pool.free(&one, 0, second);
+    assert_eq!(pool.close(&one), 0);
+}
+
+#[test]
+fn a_block_crosses_no_boundary() {
+    let pool: TestPool<Std> = pool(1);
+    let one = client(&pool, 1, 1);
+    let bounded = |len, offset, boundary| {
+        let request = Request {
+            len,
+            offset,
+            boundary,
+            overwritten: 0,
+        };
+        let block = pool.alloc(&one, 0, &request, |_, _, _| {});
+        block.map(|block| {
+            let len = block.len();
+            pool.free(&one, 0, block);
+            len
+        })
+    };
+    assert_eq!(bounded(PAGE, 0, PAGE as u64), Ok(PAGE));
+    assert_eq!(bounded(PAGE, 1, PAGE as u64), Err(Refusal::TooLarge));
+    assert_eq!(bounded(PAGE, 1, 0), Ok(2 * PAGE));
+    assert_eq!(bounded(PAGE, 1, 1 << 63), Ok(2 * PAGE));
+    // Multiples of three pages.
+    assert_eq!(bounded(PAGE, 0, 3 * PAGE as u64), Ok(PAGE));
+    assert_eq!(
+        bounded(2 * PAGE, 0, 3 * PAGE as u64),
+        Err(Refusal::TooLarge)
+    );
+    assert_eq!(bounded(1, 0, 511), Err(Refusal::TooLarge));
+    assert_eq!(bounded(usize::MAX, 1, 0), Err(Refusal::TooLarge));
+}

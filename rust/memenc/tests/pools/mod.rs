@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Pools made of ordinary memory and the standard library's atomics.
+
+#![allow(dead_code)] // Each program uses a part.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use memenc::pool::{
+    Arena, Arenas, Block, Client, Pool, Refusal, Request, Word, ARENA_BYTES, ARENA_WORDS,
+    CLIENT_WORDS, LANE_WORDS,
+};
+
+#[derive(Debug, Default)]
+pub(crate) struct Std(AtomicU64);
+
+impl Word for Std {
+    fn load(&self) -> u64 {
+        self.0.load(Ordering::Acquire)
+    }
+
+    fn store(&self, value: u64) {
+        self.0.store(value, Ordering::Release);
+    }
+
+    fn compare_exchange(&self, old: u64, new: u64) -> Result<u64, u64> {
+        let (won, lost) = (Ordering::AcqRel, Ordering::Acquire);
+        self.0.compare_exchange(old, new, won, lost)
+    }
+
+    fn fetch_add(&self, value: u64) -> u64 {
+        self.0.fetch_add(value, Ordering::AcqRel)
+    }
+
+    fn fetch_or(&self, bits: u64) -> u64 {
+        self.0.fetch_or(bits, Ordering::AcqRel)
+    }
+}
+
+pub(crate) fn zeros<W: Word + Default>(count: usize) -> Vec<W> {
+    std::iter::repeat_with(W::default).take(count).collect()
+}
+
+/// A fixed number of arenas.
+#[derive(Debug)]
+pub(crate) struct Slots<W>(Vec<Arena<Vec<W>>>);
+
+impl<W: Word> Arenas for Slots<W> {
+    type Word = W;
+    type Storage = Vec<W>;
+
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    fn get(&self, index: usize) -> Option<&Arena<Vec<W>>> {
+        self.0.get(index)
+    }
+}
+
+pub(crate) type TestPool<W> = Pool<Slots<W>>;
+pub(crate) type TestClient<W> = Client<Vec<W>>;
+
+/// Ids of clients are below this.
+pub(crate) const IDS: usize = 16;
+
+/// A pool without memory in it, with room for some arenas.
+pub(crate) fn empty<W: Word + Default>(arenas: usize) -> TestPool<W> {
+    let slots = (0..arenas).map(|_| Arena::new(zeros(ARENA_WORDS)).unwrap());
+    let directory = zeros((4 * arenas).next_power_of_two());
+    Pool::new(Slots(slots.collect()), zeros(IDS * CLIENT_WORDS), directory).unwrap()
+}
+
+/// Where the memory of an arena of 4 MiB is.
+pub(crate) fn base(arena: usize) -> u64 {
+    ((arena + 3) * ARENA_BYTES) as u64
+}
+
+/// A pool of so many arenas of 4 MiB.
+pub(crate) fn pool<W: Word + Default>(arenas: usize) -> TestPool<W> {
+    let pool = empty(arenas);
+    for arena in 0..arenas {
+        pool.add(arena, base(arena), ARENA_BYTES).unwrap();
+    }
+    pool
+}
+
+pub(crate) fn client<W: Word + Default>(
+    pool: &TestPool<W>,
+    id: u16,
+    lanes: usize,
+) -> TestClient<W> {
+    pool.client(id, 0, zeros(lanes * LANE_WORDS)).unwrap()
+}
+
+pub(crate) fn bytes(len: usize) -> Request {
+    Request {
+        len,
+        ..Request::default()
+    }
+}
+
+/// A block where there must be nothing to scrub.
+pub(crate) fn get<W: Word>(
+    pool: &TestPool<W>,
+    client: &TestClient<W>,
+    len: usize,
+) -> Result<Block, Refusal> {
+    let scrub = |_, _, _| panic!("nobody else had anything");
+    pool.alloc(client, 0, &bytes(len), scrub)
+}
