@@ -13,6 +13,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 
 PORT = 7000
 ADDRESSES = "10.0.0.1", "10.0.0.2"
@@ -21,7 +22,8 @@ CHUNK = 1 << 20
 
 def interface(name, address, mtu):
     """Bring an interface up."""
-    for arguments in (f"addr add {address}/24 dev {name}", f"link set {name} mtu {mtu}", f"link set {name} up"):
+    for arguments in (f"addr flush dev {name}", f"addr add {address}/24 dev {name}", f"link set {name} mtu {mtu}",
+                      f"link set {name} up"):
         subprocess.run(["busybox", "ip", *arguments.split()], check=True)
 
 
@@ -58,6 +60,8 @@ def exchange(connection, own, other, mebibytes):
 def main():
     mebibytes, mtu = int(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 1500
     moved, listening = os.pipe(), os.pipe()
+    while not os.path.exists("/sys/class/net/eth1"):  # it comes back some time after the namespace of an earlier run
+        time.sleep(0.1)
     child = os.fork()
     if child == 0:
         os.unshare(os.CLONE_NEWNET)
