@@ -55,6 +55,24 @@ mod shim {
         ) -> c_int;
         pub(super) fn sev_shim_remove_attributes();
         pub(super) fn sev_shim_notify(name: *const c_char);
+        pub(super) fn sev_shim_ram() -> u64;
+        pub(super) fn sev_shim_cpus() -> c_uint;
+        pub(super) fn sev_shim_dma() -> *const c_char;
+        pub(super) fn sev_shim_force() -> bool;
+        pub(super) fn sev_shim_admit() -> *const c_char;
+        pub(super) fn sev_shim_pool_min() -> c_uint;
+        pub(super) fn sev_shim_pool_max() -> c_uint;
+        pub(super) fn sev_shim_copy_in() -> bool;
+        pub(super) fn sev_shim_take_over() -> c_int;
+        pub(super) fn sev_shim_give_back();
+        pub(super) fn sev_shim_shares_changed();
+        pub(super) fn sev_shim_pool_kick();
+        pub(super) fn sev_shim_log_refusal(
+            name: *const c_char,
+            refusal: u32,
+            len: usize,
+            free: u64,
+        );
     }
 }
 
@@ -337,4 +355,91 @@ pub(crate) fn provide_reports(privlevel_floor: u32) -> Result {
 pub(crate) fn stop_providing_reports() {
     // SAFETY: Called once after `provide_reports`.
     unsafe { shim::sev_shim_stop_providing_reports() }
+}
+
+/// Bytes of memory.
+pub(crate) fn ram() -> u64 {
+    // SAFETY: Has no preconditions.
+    unsafe { shim::sev_shim_ram() }
+}
+
+/// Processors there can be.
+pub(crate) fn cpus() -> usize {
+    // CAST: as wide or wider.
+    // SAFETY: Reads what does not change after boot.
+    (unsafe { shim::sev_shim_cpus() }) as usize
+}
+
+/// Module parameter `dma`.
+pub(crate) fn dma() -> &'static CStr {
+    // SAFETY: A parameter is a string, and nobody changes this one after load.
+    unsafe { CStr::from_char_ptr(shim::sev_shim_dma()) }
+}
+
+/// Module parameter `force`.
+pub(crate) fn force() -> bool {
+    // SAFETY: Reads a module parameter, which is always valid.
+    unsafe { shim::sev_shim_force() }
+}
+
+/// Module parameter `admit`.
+pub(crate) fn admit() -> &'static CStr {
+    // SAFETY: As in `dma`.
+    unsafe { CStr::from_char_ptr(shim::sev_shim_admit()) }
+}
+
+/// Module parameter `pool_min`, MiB.
+pub(crate) fn pool_min() -> u32 {
+    // SAFETY: Reads a module parameter, which is always valid.
+    unsafe { shim::sev_shim_pool_min() }
+}
+
+/// Module parameter `pool_max`, MiB; 0 for the default.
+pub(crate) fn pool_max() -> u32 {
+    // SAFETY: Reads a module parameter, which is always valid.
+    unsafe { shim::sev_shim_pool_max() }
+}
+
+/// Module parameter `copy_in`.
+pub(crate) fn copy_in() -> bool {
+    // SAFETY: Reads a module parameter, which is always valid.
+    unsafe { shim::sev_shim_copy_in() }
+}
+
+/// Has virtio devices adopted when their driver is bound.
+///
+/// # Errors
+///
+/// `ENOMEM`.
+pub(crate) fn take_over() -> Result {
+    // SAFETY: What is called lives in this module, which ends it before it goes.
+    to_result(unsafe { shim::sev_shim_take_over() })
+}
+
+/// Ends what [`take_over`] began: no device is adopted any more, and no work of the pool is waiting.
+pub(crate) fn give_back() {
+    // SAFETY: Has no preconditions.
+    unsafe { shim::sev_shim_give_back() }
+}
+
+/// Has the limits of network devices set again.
+pub(crate) fn shares_changed() {
+    // SAFETY: It queues work, which [`give_back`] waits for.
+    unsafe { shim::sev_shim_shares_changed() }
+}
+
+/// Has the pool look whether it must grow.
+///
+/// # Context
+///
+/// Any.
+pub(crate) fn pool_kick() {
+    // SAFETY: It queues work, which [`give_back`] waits for.
+    unsafe { shim::sev_shim_pool_kick() }
+}
+
+/// Logs that a device was refused a buffer, for the cause with this number.
+pub(crate) fn log_refusal(name: &CStr, refusal: u32, len: usize, free: u64) {
+    // SAFETY: The name is a string.
+    unsafe { shim::sev_shim_log_refusal(name.as_char_ptr(), refusal, len, free) }
 }

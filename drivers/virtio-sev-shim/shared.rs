@@ -34,6 +34,7 @@ use kernel::{
 };
 
 use crate::{
+    dma::direct,
     ffi,
     flip::{
         self,
@@ -85,6 +86,13 @@ impl SharedPages {
     /// `ENOMEM`: no contiguous memory, or none for the page tables. `EAGAIN`: atomic context. `EBUSY`: the
     /// kernel is about to start another by kexec. After a flip that failed the pages are leaked.
     pub fn new(pages: usize) -> Result<Self> {
+        let pages = Self::unlisted(pages)?;
+        direct::list(pages.range());
+        Ok(pages)
+    }
+
+    /// As [`SharedPages::new`], for the pool, which knows its own.
+    pub(crate) fn unlisted(pages: usize) -> Result<Self> {
         if !ffi::may_sleep() {
             pr_warn_once!("memory cannot be shared in atomic context\n");
             return Err(EAGAIN);
@@ -168,6 +176,7 @@ impl Drop for SharedPages {
     fn drop(&mut self) {
         // SAFETY: It is taken once, here.
         let block = unsafe { ManuallyDrop::take(&mut self.block) };
+        direct::unlist(block.range());
         if ffi::may_sleep() {
             unshare(block);
         } else {

@@ -147,3 +147,14 @@ u64 sev_shim_shared_address(u64 pa)
 {
 	return cc_mkdec(pa);
 }
+
+/* Bytes. */
+u64 sev_shim_ram(void)
+{
+	return (u64)totalram_pages() << PAGE_SHIFT;
+}
+
+unsigned int sev_shim_cpus(void)
+{
+	return nr_cpu_ids;
+}

@@ -30,6 +30,8 @@ int sev_shim_make_private(void *mem, int pages);
 u64 sev_shim_pa(const void *mem);
 u64 sev_shim_shared_address(u64 pa);
 void *sev_shim_va(u64 pa);
+u64 sev_shim_ram(void);
+unsigned int sev_shim_cpus(void);
 
 /* deferred.c and shared.rs */
 void sev_shim_defer(void *mem, int pages);
@@ -41,6 +43,33 @@ int sev_shim_add_attributes(const char *const *names, unsigned int count, unsign
 void sev_shim_remove_attributes(void);
 void sev_shim_notify(const char *name);
 ssize_t sev_shim_show(unsigned int index, char *buf, size_t len);
+
+/* virtio.c */
+const char *sev_shim_dma(void);
+bool sev_shim_force(void);
+const char *sev_shim_admit(void);
+unsigned int sev_shim_pool_min(void);
+unsigned int sev_shim_pool_max(void);
+bool sev_shim_copy_in(void);
+int sev_shim_take_over(void);
+void sev_shim_give_back(void);
+int sev_shim_rebind(const char *name);
+
+/* net.c */
+void sev_shim_shares_changed(void);
+
+/* pool_work.c and dma.rs */
+void sev_shim_pool_kick(void);
+void sev_shim_pool_rest(void);
+bool sev_shim_pool_grow(void);
+bool sev_shim_pool_shrink(void);
+
+/* map_ops.c: the numbers are those of memenc::pool::Refusal */
+#define SEV_SHIM_TOO_LARGE 0
+#define SEV_SHIM_FRAGMENTED 1
+#define SEV_SHIM_EXHAUSTED 2
+#define SEV_SHIM_QUOTA 3
+void sev_shim_log_refusal(const char *name, u32 refusal, size_t len, u64 free);
 
 /* gcm.c */
 struct aes_gcm_key *sev_shim_gcm_prepare(const u8 *key);

@@ -6,6 +6,7 @@
 
 #include <linux/kobject.h>
 #include <linux/slab.h>
+#include <linux/string.h>
 #include <linux/sysfs.h>
 
 #include "shim.h"
@@ -30,6 +31,22 @@ static ssize_t show(struct kobject *kobj, struct kobj_attribute *attr, char *buf
 	return sev_shim_show(container_of(attr, struct shim_attribute, attr)->index, buf, PAGE_SIZE);
 }
 
+/* The name of a virtio device whose driver is to be bound again, so that it is adopted. */
+static ssize_t rebind_store(struct kobject *kobj, struct kobj_attribute *attr, const char *buf,
+			    size_t count)
+{
+	char *name = kstrndup(buf, count, GFP_KERNEL);
+	int ret;
+
+	if (!name)
+		return -ENOMEM;
+	ret = sev_shim_rebind(strim(name));
+	kfree(name);
+	return ret < 0 ? ret : count;
+}
+
+static struct kobj_attribute rebind = __ATTR_WO(rebind);
+
 static void free_all(void)
 {
 	/* Waits for readers. */
@@ -48,9 +65,9 @@ int sev_shim_add_attributes(const char *const *names, unsigned int count, unsign
 	unsigned int i;
 
 	attributes = kcalloc(count, sizeof(*attributes), GFP_KERNEL);
-	/* Both lists end with NULL. */
+	/* Both lists end with NULL; one file has no name in them. */
 	feature_attrs = kcalloc(features + 1, sizeof(*feature_attrs), GFP_KERNEL);
-	own_attrs = kcalloc(count - features + 1, sizeof(*own_attrs), GFP_KERNEL);
+	own_attrs = kcalloc(count - features + 2, sizeof(*own_attrs), GFP_KERNEL);
 	directory = kobject_create_and_add("sev_guest", kernel_kobj);
 	if (!attributes || !feature_attrs || !own_attrs || !directory)
 		goto fail;
@@ -67,6 +84,7 @@ int sev_shim_add_attributes(const char *const *names, unsigned int count, unsign
 		else
 			own_attrs[i - features] = attr;
 	}
+	own_attrs[count - features] = &rebind.attr;
 	feature_group.attrs = feature_attrs;
 	own_group.attrs = own_attrs;
 	ret = sysfs_create_group(directory, &own_group);

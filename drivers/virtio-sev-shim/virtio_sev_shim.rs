@@ -8,6 +8,7 @@
 //!
 //! - [`shared`]: shared memory, for other drivers, too; `flip`: how pages become shared and private
 //!   again; `ledger`: what is shared now, and the counters;
+//! - `dma`: virtio devices, whose buffers are in a pool of shared memory;
 //! - `protection`: what protects this VM; `sysfs`: what administrators see of all that;
 //! - `guest`: what is served over the way to the firmware in use; `sev_guest`: the node
 //!   `/dev/sev-guest`; `tsm`: reports in configfs; `transport`: what a way is; `snp` and `lab`: the two
@@ -17,6 +18,7 @@
 //! Unsafe code stands in `ffi`, `gcm`, `snp`, `flip` and `shared` (memory by its address), `fair_lock` (C objects),
 //! `sysfs` and `tsm` (the C ABI), `lab` (a device id), `guest` and here (statics).
 
+mod dma;
 #[path = "../common/fair_lock.rs"]
 #[expect(dead_code, reason = "the host driver also waits unkillably")]
 mod fair_lock;
@@ -52,6 +54,7 @@ type LabRegistration = Pin<KBox<Registration<pci::Adapter<lab::LabDriver>>>>;
 
 struct ShimModule {
     // They go in this order.
+    _dma: Option<dma::Service>,
     _lab: Option<LabRegistration>,
     _requests: Requests,
     _sysfs: sysfs::Directory,
@@ -75,7 +78,9 @@ impl kernel::Module for ShimModule {
         } else {
             None
         };
+        let dma = dma::Service::new()?;
         Ok(ShimModule {
+            _dma: dma,
             _lab: lab,
             _requests: requests,
             _sysfs: sysfs,

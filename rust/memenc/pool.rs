@@ -63,7 +63,7 @@ pub use client::{Client, CLIENT_WORDS, LANE_WORDS};
 pub use record::{Found, Record};
 pub use word::Word;
 
-use client::{POOL, POOL_CHUNKS, POOL_FREE};
+use client::{POOL, POOL_CHUNKS};
 use directory::{Directory, MOST_ARENAS, UNIT_SHIFT};
 
 /// Bytes of a large arena; and of the largest block.
@@ -148,6 +148,26 @@ impl<T: Arenas> Pool<T> {
     ///
     /// Nothing has changed.
     pub fn add(&self, index: usize, base: u64, bytes: usize) -> Result<(), AddError> {
+        self.add_arena(index, base, bytes, false)
+    }
+
+    /// The same for large blocks only, of whole chunks, that do not [last](Request::lasting). They do not count
+    /// for quotas. Since nothing stays in there, the largest block can be had again and again.
+    ///
+    /// # Errors
+    ///
+    /// As [`Pool::add`].
+    pub fn add_for_large(&self, index: usize, base: u64, bytes: usize) -> Result<(), AddError> {
+        self.add_arena(index, base, bytes, true)
+    }
+
+    fn add_arena(
+        &self,
+        index: usize,
+        base: u64,
+        bytes: usize,
+        for_large: bool,
+    ) -> Result<(), AddError> {
         // CAST: usize has 64 bits at most.
         let aligned = base % bytes.max(1) as u64 == 0;
         if !matches!(bytes, ARENA_BYTES | SMALL_ARENA_BYTES) || !aligned {
@@ -165,11 +185,13 @@ impl<T: Arenas> Pool<T> {
                 return Err(AddError::Full);
             }
         }
-        let free = arena.open(base, bytes).and_then(|()| arena.free());
+        let free = arena
+            .open(base, bytes, for_large)
+            .and_then(|()| arena.free());
         // CAST: 64 at most.
         let count = (bytes / CHUNK_BYTES) as u64;
         self.count(POOL, POOL_CHUNKS, count);
-        self.count(POOL, POOL_FREE, count);
+        self.count_free(arena, count);
         free.ok_or(AddError::NoArena)?.store(arena::chunks(bytes));
         Ok(())
     }
@@ -183,7 +205,7 @@ impl<T: Arenas> Pool<T> {
         arena.free()?.compare_exchange(arena.chunks(), 0).ok()?;
         // CAST: 64 at most.
         let count = (bytes / CHUNK_BYTES) as u64;
-        self.count(POOL, POOL_FREE, count.wrapping_neg());
+        self.count_free(arena, count.wrapping_neg());
         self.count(POOL, POOL_CHUNKS, count.wrapping_neg());
         self.forget(index, base, bytes);
         arena.shut();

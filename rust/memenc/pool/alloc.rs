@@ -68,7 +68,7 @@ impl<T: Arenas> Pool<T> {
         };
         let spot = match hinted {
             Some(spot) => spot,
-            None => self.search(&asker, client, order, request.overwritten)?,
+            None => self.search(&asker, client, order, request)?,
         };
         asker.lane.count((GRANULE as u64) << order);
         let offset = match made(order) {
@@ -113,13 +113,15 @@ impl<T: Arenas> Pool<T> {
         asker: &Asker<'_, T::Word>,
         client: &Client<T::Storage>,
         order: u32,
-        overwritten: usize,
+        request: &Request,
     ) -> Result<Spot, Refusal> {
+        let overwritten = request.overwritten;
         let mut tries = 0;
         loop {
             let outcome = match made(order) {
                 Made::Of(level, order) => self.pieces(asker, client, level, order),
-                Made::Chunks(order) => self.chunks(asker, order, overwritten),
+                Made::Chunks(order) if request.lasting => self.chunks(asker, order, overwritten),
+                Made::Chunks(order) => self.large(asker, order, overwritten),
             };
             let refusal = match outcome {
                 Ok(spot) => return Ok(spot),

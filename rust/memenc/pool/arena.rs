@@ -30,7 +30,8 @@ pub const ARENA_WORDS: usize = RECORDS + 2 * GRANULES;
 /// Set in the word of the place while the arena is in use; the base has no such low bits.
 const LIVE: u64 = 1;
 const TWO_MIB: u64 = 2;
-const FLAGS: u64 = LIVE | TWO_MIB;
+const FOR_LARGE: u64 = 4;
+const FLAGS: u64 = LIVE | TWO_MIB | FOR_LARGE;
 
 /// All book-keeping of one arena.
 #[derive(Debug)]
@@ -93,18 +94,25 @@ impl<W: Word, S: Deref<Target = [W]>> Arena<S> {
         (place & LIVE != 0).then_some((place & !FLAGS, bytes))
     }
 
+    /// Whether it is for large blocks only, which do not stay.
+    pub(super) fn is_for_large(&self) -> bool {
+        self.word(PLACE)
+            .is_some_and(|place| place.load() & FOR_LARGE != 0)
+    }
+
     /// Which chunks there are, as bits; none if it is not in use.
     pub(super) fn chunks(&self) -> u64 {
         self.place().map_or(0, |(_, bytes)| chunks(bytes))
     }
 
     /// In use from now on, with all of it free and owned by nobody. Nothing of it may be in use now.
-    pub(super) fn open(&self, base: u64, bytes: usize) -> Option<()> {
+    pub(super) fn open(&self, base: u64, bytes: usize, for_large: bool) -> Option<()> {
         for chunk in 0..CHUNKS {
             self.cell(Level::Chunk, chunk)?.store(0);
         }
         let size = if bytes < ARENA_BYTES { TWO_MIB } else { 0 };
-        self.word(PLACE)?.store(base | size | LIVE);
+        let kind = if for_large { FOR_LARGE } else { 0 };
+        self.word(PLACE)?.store(base | size | kind | LIVE);
         Some(())
     }
 

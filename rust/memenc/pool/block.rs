@@ -23,6 +23,8 @@ pub struct Request {
     /// How many bytes from the block's start the caller overwrites before a device is told of them. They
     /// need not be scrubbed.
     pub overwritten: usize,
+    /// It is kept for long, as a ring is: it does not come from an arena for large blocks.
+    pub lasting: bool,
 }
 
 impl Request {

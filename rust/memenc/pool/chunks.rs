@@ -3,9 +3,10 @@
 //! Whole chunks: who takes them, who had them last, and how many there are.
 
 use super::alloc::Asker;
+use super::arena::Arena;
 use super::block::Refusal;
 use super::cell::{Cell, Level};
-use super::client::{Spot, POOL, POOL_CHUNKS, POOL_FREE};
+use super::client::{Spot, POOL, POOL_CHUNKS, POOL_FREE, POOL_FREE_FOR_LARGE};
 use super::word::{update, Word};
 use super::{runs, Arenas, Pool, CHUNK_BYTES};
 
@@ -18,10 +19,37 @@ impl<T: Arenas> Pool<T> {
         order: u32,
         overwritten: usize,
     ) -> Result<Spot, Refusal> {
+        let spot = self.reserved(asker, order, false)?;
+        self.own(asker, spot, order, overwritten);
+        Ok(spot)
+    }
+
+    /// The same for a block that may come from an arena for large blocks, which is asked first.
+    pub(super) fn large(
+        &self,
+        asker: &Asker<'_, T::Word>,
+        order: u32,
+        overwritten: usize,
+    ) -> Result<Spot, Refusal> {
+        let spot = self
+            .reserved(asker, order, true)
+            .or_else(|_| self.reserved(asker, order, false))?;
+        self.own(asker, spot, order, overwritten);
+        Ok(spot)
+    }
+
+    /// Chunks of one kind of arenas, counted as held.
+    fn reserved(
+        &self,
+        asker: &Asker<'_, T::Word>,
+        order: u32,
+        for_large: bool,
+    ) -> Result<Spot, Refusal> {
         let count = 1u64 << order;
-        self.reserve(asker.id, count).ok_or(Refusal::Quota)?;
-        let Some(spot) = self.find_chunks(asker.lane.arena(), order) else {
-            self.unreserve(asker.id, count);
+        self.reserve(asker.id, count, for_large)
+            .ok_or(Refusal::Quota)?;
+        let Some(spot) = self.find_chunks(asker.lane.arena(), order, for_large) else {
+            self.unreserve(asker.id, count, for_large);
             return Err(if self.free_chunks() < count {
                 Refusal::Exhausted
             } else {
@@ -29,16 +57,28 @@ impl<T: Arenas> Pool<T> {
             });
         };
         self.note_highest(asker.id);
-        self.count(POOL, POOL_FREE, count.wrapping_neg());
-        asker.lane.set_arena(spot.arena);
-        self.own(asker, spot, order, overwritten);
+        if let Some(arena) = self.arenas.get(spot.arena) {
+            self.count_free(arena, count.wrapping_neg());
+        }
+        if !for_large {
+            asker.lane.set_arena(spot.arena);
+        }
         Ok(spot)
     }
 
+    /// Counts chunks of an arena as free; wrapping.
+    pub(super) fn count_free(&self, arena: &Arena<T::Storage>, more: u64) {
+        self.count(POOL, POOL_FREE, more);
+        if arena.is_for_large() {
+            self.count(POOL, POOL_FREE_FOR_LARGE, more);
+        }
+    }
+
     /// Chunks from an arena some of which is in use already, or else from any.
-    fn find_chunks(&self, start: usize, order: u32) -> Option<Spot> {
+    fn find_chunks(&self, start: usize, order: u32, for_large: bool) -> Option<Spot> {
         for whole in [false, true] {
-            for (index, arena) in self.arenas_from(start) {
+            let arenas = self.arenas_from(start);
+            for (index, arena) in arenas.filter(|(_, arena)| arena.is_for_large() == for_large) {
                 let mut first = 0;
                 let taken = update(arena.free()?, |free| {
                     if free == 0 || !whole && free == arena.chunks() {
@@ -86,15 +126,17 @@ impl<T: Arenas> Pool<T> {
 
     /// Gives back chunks that a client held.
     pub(super) fn give_chunks(&self, client: u16, spot: Spot, order: u32) {
-        let arena = self.arenas.get(spot.arena);
-        let Some(free) = arena.and_then(|arena| arena.free()) else {
+        let Some(arena) = self.arenas.get(spot.arena) else {
             return;
         };
-        // CAST: below 64.
-        free.fetch_or(runs::run(order, spot.index as u32));
-        self.count(POOL, POOL_FREE, 1 << order);
+        let for_large = arena.is_for_large();
+        if let Some(free) = arena.free() {
+            // CAST: below 64.
+            free.fetch_or(runs::run(order, spot.index as u32));
+        }
+        self.count_free(arena, 1 << order);
         // Last of all: a client that holds nothing may be gone.
-        self.unreserve(client, 1 << order);
+        self.unreserve(client, 1 << order, for_large);
     }
 
     /// How many chunks the pool has.
@@ -105,6 +147,12 @@ impl<T: Arenas> Pool<T> {
     /// How many chunks are free.
     pub fn free_chunks(&self) -> u64 {
         self.read(POOL, POOL_FREE)
+    }
+
+    /// How many chunks are free in arenas for blocks of all sizes.
+    pub fn free_for_all(&self) -> u64 {
+        let for_large = self.read(POOL, POOL_FREE_FOR_LARGE);
+        self.free_chunks().saturating_sub(for_large)
     }
 
     /// The largest block that could be handed out of free chunks, in bytes; 0 if there are none.

@@ -28,9 +28,27 @@ const SPARE_PAGES: usize = 4;
 /// And in the pool's.
 pub(super) const POOL_CHUNKS: usize = 0;
 pub(super) const POOL_FREE: usize = 1;
+pub(super) const POOL_FREE_FOR_LARGE: usize = 2;
 
 /// Set in the word of the chunks held until the client is closed.
 const IN_USE: u64 = 1 << 63;
+/// Below that, in the same word: chunks in arenas for large blocks; and all others, for which there is a quota.
+const FOR_LARGE_SHIFT: u32 = 32;
+const IN_QUOTA: u64 = (1 << FOR_LARGE_SHIFT) - 1;
+
+/// All chunks that the word of the chunks held counts.
+fn all(held: u64) -> u64 {
+    ((held & !IN_USE) >> FOR_LARGE_SHIFT) + (held & IN_QUOTA)
+}
+
+/// What so many chunks are in that word.
+fn counted(chunks: u64, for_large: bool) -> u64 {
+    if for_large {
+        chunks << FOR_LARGE_SHIFT
+    } else {
+        chunks
+    }
+}
 
 /// Numbers of the words of a lane.
 const CHUNK_HINT: usize = 0;
@@ -186,10 +204,15 @@ impl<T: Arenas> Pool<T> {
         }
     }
 
+    /// How many chunks a client may hold; 0: any number.
+    pub fn quota(&self, client: &Client<T::Storage>) -> u64 {
+        self.read(client.id, QUOTA)
+    }
+
     /// How many chunks a client holds, or is taking at the moment: those of its large blocks, and those that
     /// its small ones are in or its lanes keep.
     pub fn held(&self, client: &Client<T::Storage>) -> u64 {
-        self.read(client.id, HELD) & !IN_USE
+        all(self.read(client.id, HELD))
     }
 
     /// How many chunks a client held at most.
@@ -212,7 +235,7 @@ impl<T: Arenas> Pool<T> {
         };
         update(held, |held| Some(held & !IN_USE));
         self.empty_lanes(client, CLOSED);
-        let left = held.load();
+        let left = all(held.load());
         if left == 0 {
             self.disown(client.id);
         }
@@ -293,11 +316,11 @@ impl<T: Arenas> Pool<T> {
     }
 
     /// Counts chunks as held before they are taken. `None` if that would be more than the client may have.
-    pub(super) fn reserve(&self, client: u16, chunks: u64) -> Option<()> {
+    pub(super) fn reserve(&self, client: u16, chunks: u64, for_large: bool) -> Option<()> {
         let quota = self.read(client, QUOTA);
         update(self.counter(client, HELD)?, |held| {
-            let more = held + chunks;
-            let allowed = quota == 0 || more & !IN_USE <= quota;
+            let more = held + counted(chunks, for_large);
+            let allowed = for_large || quota == 0 || more & IN_QUOTA <= quota;
             (held & IN_USE != 0 && allowed).then_some(more)
         })?;
         Some(())
@@ -305,15 +328,15 @@ impl<T: Arenas> Pool<T> {
 
     /// The chunks that were counted are there.
     pub(super) fn note_highest(&self, client: u16) {
-        let held = self.read(client, HELD) & !IN_USE;
+        let held = all(self.read(client, HELD));
         if let Some(word) = self.counter(client, HIGHEST) {
             update(word, |highest| (highest < held).then_some(held));
         }
     }
 
     /// Chunks that a client held, or was to hold, are not its any more.
-    pub(super) fn unreserve(&self, client: u16, chunks: u64) {
-        self.count(client, HELD, chunks.wrapping_neg());
+    pub(super) fn unreserve(&self, client: u16, chunks: u64, for_large: bool) {
+        self.count(client, HELD, counted(chunks, for_large).wrapping_neg());
     }
 }
 

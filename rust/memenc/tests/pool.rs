@@ -222,6 +222,7 @@ fn a_block_crosses_no_boundary() {
             offset,
             boundary,
             overwritten: 0,
+            lasting: false,
         };
         let block = pool.alloc(&one, 0, &request, |_, _, _| {});
         block.map(|block| {
@@ -242,4 +243,47 @@ fn a_block_crosses_no_boundary() {
     );
     assert_eq!(bounded(1, 0, 511), Err(Refusal::TooLarge));
     assert_eq!(bounded(usize::MAX, 1, 0), Err(Refusal::TooLarge));
+}
+
+#[test]
+fn the_largest_block_can_be_had_again_and_again() {
+    let pool: TestPool<Std> = empty(2);
+    pool.add(0, base(0), ARENA_BYTES).unwrap();
+    pool.add_for_large(1, base(1), ARENA_BYTES).unwrap();
+    let one = pool.client(1, 3, zeros(LANE_WORDS)).unwrap();
+    let lasting = Request {
+        lasting: true,
+        ..bytes(CHUNK_BYTES)
+    };
+    let stays = [
+        pool.alloc(&one, 0, &lasting, |_, _, _| {}).unwrap(),
+        get(&pool, &one, PAGE).unwrap(),
+        get(&pool, &one, CHUNK_BYTES / 2).unwrap(),
+    ];
+    assert!(stays.iter().all(|block| block.arena() == 0));
+    assert_eq!(pool.held(&one), 2);
+    for _ in 0..3 {
+        // More than the client's quota.
+        let large = get(&pool, &one, ARENA_BYTES).unwrap();
+        assert_eq!((large.arena(), large.offset()), (1, 0));
+        assert_eq!(pool.held(&one), 66);
+        assert_eq!(pool.free_for_all(), 62);
+        // What is left of the quota is for other blocks still.
+        let small = get(&pool, &one, CHUNK_BYTES).unwrap();
+        assert_eq!(small.arena(), 0);
+        assert_eq!(get(&pool, &one, CHUNK_BYTES), Err(Refusal::Quota));
+        pool.free(&one, 0, small);
+        pool.free(&one, 0, large);
+    }
+    // It is not for what is small, however little there is of the other.
+    let rest = (0..).map_while(|_| get(&pool, &one, PAGE).ok());
+    assert!(
+        rest.fold(0, |count, block| {
+            assert_eq!(block.arena(), 0);
+            count + 1
+        }) > 0
+    );
+    assert_eq!(pool.free_chunks() - pool.free_for_all(), 64);
+    assert_eq!(pool.close(&one), 3);
+    assert_eq!(pool.retire(1), Some(base(1)));
 }

@@ -1,0 +1,453 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! How the buffers of one adopted device come and go: what is copied, when, and what is counted.
+//!
+//! What the device writes is not believed: it changes bytes of the pool, and the guest reads each of them
+//! once, when it copies them out. Where a buffer belongs is written in private memory.
+
+use core::ptr::copy_nonoverlapping;
+
+use kernel::{
+    prelude::*,
+    str::CString, //
+};
+use memenc::pool::{
+    Block,
+    Client,
+    Found,
+    Record,
+    Refusal,
+    Request,
+    LANE_WORDS, //
+};
+
+use super::{
+    direct,
+    memory::Memory,
+    words::{
+        self,
+        Words, //
+    }, //
+};
+use crate::ffi;
+
+/// Which way a buffer goes: `enum dma_data_direction`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Direction {
+    /// The device reads and writes it.
+    Both,
+    /// The device reads it.
+    ToDevice,
+    /// The device writes it.
+    FromDevice,
+}
+
+impl Direction {
+    #[inline]
+    pub(super) fn new(dir: u32) -> Option<Self> {
+        match dir {
+            0 => Some(Direction::Both),
+            1 => Some(Direction::ToDevice),
+            2 => Some(Direction::FromDevice),
+            _ => None,
+        }
+    }
+
+    #[inline]
+    fn device_reads(self) -> bool {
+        self != Direction::FromDevice
+    }
+
+    #[inline]
+    fn device_writes(self) -> bool {
+        self != Direction::ToDevice
+    }
+}
+
+/// What a device has memory for; each has a share of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Purpose {
+    /// Buffers it reads.
+    Send,
+    /// Buffers it only writes.
+    Receive,
+    /// Rings, which stay.
+    Ring,
+}
+
+/// How many purposes there are.
+pub(super) const PURPOSES: usize = 3;
+
+/// A mapping whose block is its owner's, to be read and written at any time: it is never copied.
+const COHERENT: u8 = 1;
+
+/// Lanes at most: processors beyond share them.
+const MAX_LANES: usize = 64;
+
+/// What is counted, per lane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Count {
+    Maps,
+    Unmaps,
+    CopiedIn,
+    CopiedOut,
+    NotBounced,
+}
+
+/// Words per lane: a cache line.
+const COUNTS: usize = 8;
+
+/// The traffic of one adopted device.
+pub(crate) struct Flow {
+    /// For the log.
+    name: CString,
+    clients: [Client<Words>; PURPOSES],
+    /// A power of two.
+    lanes: usize,
+    counts: Words,
+    /// As [`Refusal`] numbers them.
+    pub(super) refused: [words::Word; 4],
+    /// Low bits of an address that must stay as they are.
+    align_mask: u64,
+    copy_in: bool,
+}
+
+impl Flow {
+    /// That of the device that is number `slot`.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub(super) fn new(
+        memory: &Memory,
+        name: CString,
+        slot: usize,
+        align_mask: u64,
+        copy_in: bool,
+    ) -> Result<Self> {
+        let lanes = ffi::cpus().clamp(1, MAX_LANES).next_power_of_two();
+        let client = |purpose: usize| {
+            // CAST: slots are few.
+            let id = (slot * PURPOSES + purpose + 1) as u16;
+            let lanes = words::zeroed(lanes * LANE_WORDS)?;
+            memory.pool.client(id, 0, lanes).ok_or(EINVAL)
+        };
+        Ok(Flow {
+            name,
+            clients: [client(0)?, client(1)?, client(2)?],
+            lanes,
+            counts: words::zeroed(lanes * COUNTS)?,
+            refused: [const { words::Word::new(0) }; 4],
+            align_mask,
+            copy_in,
+        })
+    }
+
+    /// Sets the two shares, in chunks.
+    pub(super) fn set_share(&self, memory: &Memory, chunks: u64) {
+        for purpose in [Purpose::Send, Purpose::Receive] {
+            memory.pool.set_quota(self.client(purpose), chunks);
+        }
+    }
+
+    /// Chunks of each share.
+    pub(super) fn share(&self, memory: &Memory) -> u64 {
+        memory.pool.quota(self.client(Purpose::Send))
+    }
+
+    /// Bytes in blocks, and chunks at most.
+    pub(super) fn held(&self, memory: &Memory) -> (u64, u64) {
+        let bytes = self.clients.iter().map(Client::bytes).sum();
+        let most = self
+            .clients
+            .iter()
+            .map(|client| memory.pool.highest(client));
+        (bytes, most.sum())
+    }
+
+    /// Sum over the lanes.
+    pub(super) fn counted(&self, count: Count) -> u64 {
+        self.counts
+            .iter()
+            .skip(count as usize)
+            .step_by(COUNTS)
+            .fold(0, |sum, word| sum.wrapping_add(word.counted()))
+    }
+
+    /// The device's driver is gone, and so should be all buffers: chunks that are not free all the same.
+    pub(super) fn close(&self, memory: &Memory) -> u64 {
+        self.clients
+            .iter()
+            .map(|client| memory.pool.close(client))
+            .sum()
+    }
+
+    #[inline]
+    fn client(&self, purpose: Purpose) -> &Client<Words> {
+        &self.clients[purpose as usize]
+    }
+
+    #[inline]
+    fn count(&self, lane: usize, count: Count, more: u64) {
+        if let Some(word) = self.counts.get(lane * COUNTS + count as usize) {
+            word.count(more);
+        }
+    }
+
+    #[inline]
+    fn lane(&self, cpu: u32) -> usize {
+        // CAST: as wide or wider.
+        cpu as usize & (self.lanes.wrapping_sub(1))
+    }
+
+    /// Maps a buffer: the address for the device, or nothing if there is no room now.
+    ///
+    /// # Safety
+    ///
+    /// `original` are `len` bytes of the direct map that stay the buffer until [`Flow::unmap`].
+    #[inline]
+    pub(super) unsafe fn map(
+        &self,
+        memory: &Memory,
+        original: *mut u8,
+        len: usize,
+        direction: Direction,
+        skip_sync: bool,
+        cpu: u32,
+    ) -> Option<u64> {
+        let lane = self.lane(cpu);
+        self.count(lane, Count::Maps, 1);
+        let pa = memory.address(original);
+        if memory.pool.find(pa).is_some() || direct::contains(pa, len) {
+            self.count(lane, Count::NotBounced, 1);
+            return Some(pa);
+        }
+        let copied = !skip_sync && (direction.device_reads() || self.copy_in);
+        // CAST: as wide.
+        let offset = (pa & self.align_mask) as usize;
+        let request = Request {
+            len,
+            offset,
+            boundary: 0,
+            overwritten: if copied { len } else { 0 },
+            lasting: false,
+        };
+        let purpose = match direction {
+            Direction::FromDevice => Purpose::Receive,
+            _ => Purpose::Send,
+        };
+        let (block, address) = self.take(memory, purpose, lane, &request)?;
+        let at = address + offset as u64;
+        if copied {
+            // SAFETY: The caller's buffer, and a block of the pool that is this long and nobody else's: it was given
+            // out just now.
+            unsafe { copy_nonoverlapping(original, memory.at(at).as_ptr(), len) };
+            self.count(lane, Count::CopiedIn, len as u64);
+        }
+        let record = Record {
+            original: original as u64,
+            // CAST: no block is longer than 4 MiB.
+            len: len as u32,
+            client: self.client(purpose).id(),
+            flags: 0,
+        };
+        memory.pool.note(block, &record).ok()?;
+        Some(at)
+    }
+
+    #[inline]
+    fn take(
+        &self,
+        memory: &Memory,
+        purpose: Purpose,
+        lane: usize,
+        request: &Request,
+    ) -> Option<(Block, u64)> {
+        let scrub = |arena: usize, offset: usize, len: usize| {
+            if let Some(mem) = memory.inside(arena, offset, len) {
+                // SAFETY: The allocator hands over a piece of a unit that nobody has at this moment.
+                unsafe { mem.as_ptr().write_bytes(0, len) };
+            }
+        };
+        match memory
+            .pool
+            .alloc(self.client(purpose), lane, request, scrub)
+        {
+            Ok(block) => {
+                memory.check_reserve();
+                let address = memory.pool.address(&block)?;
+                Some((block, address))
+            }
+            Err(refusal) => {
+                self.refuse(memory, refusal, request.len);
+                None
+            }
+        }
+    }
+
+    #[cold]
+    fn refuse(&self, memory: &Memory, refusal: Refusal, len: usize) {
+        let kind = refusal as usize;
+        for refused in [&self.refused, &memory.refused] {
+            if let Some(word) = refused.get(kind) {
+                word.count(1);
+            }
+        }
+        if refusal != Refusal::TooLarge {
+            memory.press();
+        }
+        ffi::log_refusal(&self.name, kind as u32, len, memory.free());
+    }
+
+    /// Ends a mapping: what the device wrote is copied to its buffer.
+    ///
+    /// # Safety
+    ///
+    /// The buffer that was mapped is still there.
+    #[inline]
+    pub(super) unsafe fn unmap(
+        &self,
+        memory: &Memory,
+        address: u64,
+        direction: Direction,
+        skip_sync: bool,
+        cpu: u32,
+    ) {
+        let lane = self.lane(cpu);
+        self.count(lane, Count::Unmaps, 1);
+        let Some((arena, offset)) = memory.pool.find(address) else {
+            // Not bounced.
+            return;
+        };
+        let Some((block, record)) = self.taken(memory, arena, offset, false) else {
+            return;
+        };
+        if !skip_sync && direction.device_writes() {
+            // CAST: as wide.
+            let (original, len) = (record.original as *mut u8, record.len as usize);
+            // SAFETY: The record is private memory, written when this buffer was mapped, which the caller says is still
+            // there; the block is as long.
+            unsafe { copy_nonoverlapping(memory.at(address).as_ptr(), original, len) };
+            self.count(lane, Count::CopiedOut, len as u64);
+        }
+        self.give_back(memory, lane, block, &record);
+    }
+
+    /// Takes a mapping out of the books, if it is one of this device.
+    #[inline]
+    fn taken(
+        &self,
+        memory: &Memory,
+        arena: usize,
+        offset: usize,
+        coherent: bool,
+    ) -> Option<(Block, Record)> {
+        memory.pool.take(arena, offset).filter(|(_, record)| {
+            self.owner(record).is_some() && (record.flags & COHERENT != 0) == coherent
+        })
+    }
+
+    #[inline]
+    fn owner(&self, record: &Record) -> Option<&Client<Words>> {
+        self.clients
+            .iter()
+            .find(|client| client.id() == record.client)
+    }
+
+    #[inline]
+    fn give_back(&self, memory: &Memory, lane: usize, block: Block, record: &Record) {
+        if let Some(client) = self.owner(record) {
+            memory.pool.free(client, lane, block);
+        }
+    }
+
+    /// Copies a part of a mapped buffer, after the device has written it or before it reads it.
+    ///
+    /// # Safety
+    ///
+    /// The buffer that was mapped is still there.
+    pub(super) unsafe fn sync(
+        &self,
+        memory: &Memory,
+        address: u64,
+        len: usize,
+        direction: Direction,
+        for_cpu: bool,
+        cpu: u32,
+    ) {
+        let Some((arena, offset)) = memory.pool.find(address) else {
+            return;
+        };
+        let Some(Found { start, record, .. }) = memory.pool.lookup(arena, offset) else {
+            return;
+        };
+        if record.flags & COHERENT != 0 || self.owner(&record).is_none() {
+            return;
+        }
+        // The buffer begins in its block where its low bits say.
+        let begin = start + (record.original & self.align_mask) as usize;
+        let Some(skipped) = offset.checked_sub(begin) else {
+            return;
+        };
+        // Never more than is mapped, whatever is asked.
+        let len = len.min((record.len as usize).saturating_sub(skipped));
+        let original = (record.original as *mut u8).wrapping_add(skipped);
+        let bounce = memory.at(address).as_ptr();
+        let lane = self.lane(cpu);
+        if for_cpu && direction.device_writes() {
+            // SAFETY: As in `unmap`; the part was checked to be within the buffer.
+            unsafe { copy_nonoverlapping(bounce, original, len) };
+            self.count(lane, Count::CopiedOut, len as u64);
+        } else if !for_cpu && direction.device_reads() {
+            // SAFETY: As before.
+            unsafe { copy_nonoverlapping(original, bounce, len) };
+            self.count(lane, Count::CopiedIn, len as u64);
+        }
+    }
+
+    /// Memory that both sides use all the time, zeroed.
+    pub(super) fn alloc_coherent(
+        &self,
+        memory: &Memory,
+        len: usize,
+        may_sleep: bool,
+        cpu: u32,
+    ) -> Option<u64> {
+        let lane = self.lane(cpu);
+        let request = Request {
+            len,
+            offset: 0,
+            boundary: 0,
+            overwritten: len,
+            lasting: true,
+        };
+        let mut taken = self.take(memory, Purpose::Ring, lane, &request);
+        if taken.is_none() && may_sleep {
+            memory.grow();
+            taken = self.take(memory, Purpose::Ring, lane, &request);
+        }
+        let (block, address) = taken?;
+        // SAFETY: The block is at least this long and was given out just now.
+        unsafe { memory.at(address).as_ptr().write_bytes(0, len) };
+        let record = Record {
+            original: 0,
+            // CAST: no block is longer than 4 MiB.
+            len: len as u32,
+            client: self.client(Purpose::Ring).id(),
+            flags: COHERENT,
+        };
+        memory.pool.note(block, &record).ok()?;
+        Some(address)
+    }
+
+    /// Ends what [`Flow::alloc_coherent`] began.
+    pub(super) fn free_coherent(&self, memory: &Memory, address: u64, cpu: u32) {
+        let lane = self.lane(cpu);
+        let Some((arena, offset)) = memory.pool.find(address) else {
+            return;
+        };
+        if let Some((block, record)) = self.taken(memory, arena, offset, true) {
+            self.give_back(memory, lane, block, &record);
+        }
+    }
+}

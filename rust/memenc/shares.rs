@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! How the pool is divided, so that no device can starve another: each has two equal shares, one for what it
+//! sends and one for what it receives.
+
+/// The largest packet a network device is given at once, with its headers: `GSO_MAX_SIZE` in Linux, rounded up.
+pub const LARGEST_PACKET: u64 = 68 << 10;
+
+/// How a pool is set up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    /// Bytes it always has; a multiple of `unit`, two units at least.
+    pub min: u64,
+    /// Bytes it never goes beyond; a multiple of `unit`.
+    pub max: u64,
+    /// Bytes it grows and shrinks by, which is also its largest block; a power of two.
+    pub unit: u64,
+}
+
+/// Bytes of a small unit: one large page.
+const SMALL_UNIT: u64 = 2 << 20;
+/// Bytes of a large unit: what the kernel's page allocator gives at most.
+const LARGE_UNIT: u64 = 4 << 20;
+
+impl Bounds {
+    /// Those of a pool between `min` and `max` MiB; zero as maximum stands for a quarter of `ram` (bytes), and 1 GiB
+    /// at most. What is too small for two units is made larger.
+    pub fn new(min_mib: u32, max_mib: u32, ram: u64) -> Self {
+        let max = match u64::from(max_mib) << 20 {
+            0 => (ram / 4).min(1 << 30),
+            max => max,
+        };
+        let unit = if max >= 2 * LARGE_UNIT {
+            LARGE_UNIT
+        } else {
+            SMALL_UNIT
+        };
+        let whole = |bytes: u64| (bytes >> unit.trailing_zeros()).max(2) * unit;
+        let max = whole(max);
+        let min = whole(u64::from(min_mib) << 20).min(max);
+        Bounds { min, max, unit }
+    }
+
+    /// The same with small units; `None` if they are.
+    pub fn smaller(&self) -> Option<Self> {
+        (self.unit > SMALL_UNIT).then_some(Bounds {
+            unit: SMALL_UNIT,
+            ..*self
+        })
+    }
+
+    /// Units at most.
+    pub fn units(&self) -> u64 {
+        self.max >> self.unit.trailing_zeros()
+    }
+
+    /// Whether the unit with this index is for large blocks only, which come and go: so that what stays for long
+    /// cannot keep the largest ones out for ever.
+    pub fn is_for_large(index: u64) -> bool {
+        index % 4 == 1
+    }
+
+    /// Bytes of the units that are for blocks of all sizes, when the pool is as large as it can be.
+    pub fn for_all(&self) -> u64 {
+        let large = (self.units() + 2) / 4;
+        (self.units() - large) * self.unit
+    }
+
+    /// Bytes of a share if `devices` devices have two each. A sixteenth is nobody's: rings live there.
+    pub fn share(&self, devices: u64) -> u64 {
+        let all = self.for_all();
+        each(all - all / 16, 2 * devices)
+    }
+}
+
+/// What each of so many gets; all of it if there are none.
+fn each(all: u64, count: u64) -> u64 {
+    all.checked_div(count).unwrap_or(all)
+}
+
+/// Bytes that a network device's queue may hold of its `share`, if `queues` draw on it. Packets take up to twice
+/// their length in the pool, and the stack stops after the one that reaches the limit.
+pub fn queue_limit(share: u64, queues: u64) -> u64 {
+    each(share, 2 * queues).saturating_sub(LARGEST_PACKET)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const MIB: u64 = 1 << 20;
+
+    #[test]
+    fn the_usual_bounds() {
+        let bounds = Bounds::new(8, 0, 2048 * MIB);
+        assert_eq!(bounds.min, 8 * MIB);
+        assert_eq!(bounds.max, 512 * MIB);
+        assert_eq!(bounds.unit, 4 * MIB);
+        assert_eq!(Bounds::new(8, 0, 64 << 30).max, 1 << 30);
+    }
+
+    #[test]
+    fn small_pools_have_small_units() {
+        let bounds = Bounds::new(8, 7, 1 << 30);
+        assert_eq!(
+            (bounds.min, bounds.max, bounds.unit),
+            (6 * MIB, 6 * MIB, 2 * MIB)
+        );
+        let bounds = Bounds::new(0, 1, 1 << 30);
+        assert_eq!(
+            (bounds.min, bounds.max, bounds.unit),
+            (4 * MIB, 4 * MIB, 2 * MIB)
+        );
+        let bounds = Bounds::new(0, 8, 1 << 30);
+        assert_eq!(
+            (bounds.min, bounds.max, bounds.unit),
+            (8 * MIB, 8 * MIB, 4 * MIB)
+        );
+    }
+
+    #[test]
+    fn a_packet_more_than_the_limit_still_fits() {
+        assert_eq!(queue_limit(1 << 20, 2), (1 << 18) - LARGEST_PACKET);
+        assert_eq!(queue_limit(1000, 4), 0);
+    }
+
+    proptest! {
+        #![proptest_config(crate::cases())]
+
+        #[test]
+        fn shares_fit(min: u32, max in 0u32..4096, ram in 0u64..1 << 40, devices in 1u64..100) {
+            let bounds = Bounds::new(min, max, ram);
+            prop_assert!(bounds.min <= bounds.max);
+            prop_assert!(bounds.min >= 2 * bounds.unit);
+            prop_assert_eq!(bounds.max % bounds.unit, 0);
+            let large = (0..bounds.units()).filter(|index| Bounds::is_for_large(*index)).count() as u64;
+            prop_assert!(large >= 1);
+            prop_assert_eq!(bounds.for_all() + large * bounds.unit, bounds.max);
+            prop_assert!(2 * devices * bounds.share(devices) < bounds.for_all());
+        }
+
+        #[test]
+        fn queues_stay_within_their_share(share in 0u64..1 << 32, queues in 1u64..64) {
+            let limit = queue_limit(share, queues);
+            // Below that a single packet may be more than the share.
+            prop_assume!(limit > 0);
+            prop_assert!(2 * queues * (limit + LARGEST_PACKET) <= share);
+        }
+    }
+}
