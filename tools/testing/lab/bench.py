@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0
 """`lab bench`: our ccp.ko and upstream's under the same emulated PSP, one after the other, and a table of what they cost; then
-the guest helper's flips.
+the guest helper's flips, and its DMA (dma_bench.py).
 
 Every figure is the median of some rounds. In a round each driver gets the same VMs; who comes first changes from round
 to round.
@@ -12,9 +12,14 @@ import sys
 import tempfile
 from dataclasses import dataclass
 
-from . import clients, flips
+from . import clients, dma_bench, flips
 from .errors import LabError
 from .suites import Context
+
+TABLES = ("psp", "flips", "dma")
+ROUNDS = 3
+# Times are most of that table, and they vary most.
+DMA_ROUNDS = 7
 
 DRIVERS = ("rust", "upstream")
 CALLERS = 8
@@ -55,8 +60,18 @@ ROWS = (
 )
 
 
-def run(root, rounds):
-    """Measure and print the table; the exit status."""
+def run(root, tables, rounds, full, directory):
+    """Measure and print some of TABLES; the exit status. `full` and the directory for results are dma_bench's."""
+    if "psp" in tables:
+        _drivers(root, rounds or ROUNDS)
+    if "flips" in tables:
+        _flips(root)
+    if "dma" in tables:
+        return dma_bench.run(root, rounds or DMA_ROUNDS, full, directory)
+    return 0
+
+
+def _drivers(root, rounds):
     figures = {driver: {} for driver in DRIVERS}
     with tempfile.TemporaryDirectory(prefix="lab-bench-") as directory:
         context = Context(root, directory)
@@ -66,11 +81,13 @@ def run(root, rounds):
                 print(f"lab: round {number + 1} of {rounds}: {driver}", file=sys.stderr, flush=True)
                 for key, value in measured(context, share, driver).items():
                     figures[driver].setdefault(key, []).append(value)
-        print("lab: the guest helper", file=sys.stderr, flush=True)
-        cost = flips.measured(context)
-    print(table({driver: {key: middle(values) for key, values in own.items()} for driver, own in figures.items()}))
-    print(f"\n{flips.table(cost)}")
-    return 0
+    print(table({driver: {key: middle(values) for key, values in own.items()} for driver, own in figures.items()}) + "\n")
+
+
+def _flips(root):
+    print("lab: the guest helper", file=sys.stderr, flush=True)
+    with tempfile.TemporaryDirectory(prefix="lab-bench-") as directory:
+        print(flips.table(flips.measured(Context(root, directory))) + "\n")
 
 
 def middle(values):

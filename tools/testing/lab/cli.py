@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import sys
+from pathlib import Path
 
 from . import bench, cache, faults, guest_memory, kernels, machine, modules, run, sandbox, suites, toolroot, vm
 from .errors import EXIT_LAB, EXIT_USAGE, Interrupted, LabError
@@ -64,8 +65,11 @@ def _parser():
     command = _command(commands, "test", _test, "run the tests")
     command.add_argument("suites", nargs="*", metavar="SUITE", help="a file of tools/testing/tests (default: all)")
 
-    command = _command(commands, "bench", _bench, "compare our driver with upstream's")
-    command.add_argument("--rounds", type=_number(1, 100), default=3, metavar="N", help="how often to measure (default: 3)")
+    command = _command(commands, "bench", _bench, "compare our driver with upstream's, and the guest helper with the kernel's bounce buffers")
+    command.add_argument("tables", nargs="*", metavar="TABLE", help=f"{', '.join(bench.TABLES)} (default: all)")
+    command.add_argument("--rounds", type=_number(1, 100), metavar="N", help="how often to measure (default: 3; for dma 7)")
+    command.add_argument("--full", action="store_true", help="dma: every way, size, depth and number of jobs (an hour more)")
+    command.add_argument("--output", metavar="DIR", help="dma: where JSON, table and plots go (default: a directory of the cache)")
 
     _command(commands, "modules", _modules, "build the kernel modules and print where they are")
     _command(commands, "clean", _clean, "remove what was built from this checkout")
@@ -227,7 +231,11 @@ def _test(options):
 
 
 def _bench(options):
-    return bench.run(toolroot.get(), options.rounds)
+    unknown = set(options.tables) - set(bench.TABLES)
+    if unknown:
+        raise LabError(f"no table {', '.join(sorted(unknown))}; there are {', '.join(bench.TABLES)}", status=EXIT_USAGE)
+    directory = Path(options.output).absolute() if options.output else build_root() / "bench"
+    return bench.run(toolroot.get(), options.tables or bench.TABLES, options.rounds, options.full, directory)
 
 
 def _clean(options):

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
 """Programs of the tests' own that run inside the VM."""
 
+import shutil
+
 from .paths import CHECKOUT
 
 
@@ -16,13 +18,21 @@ def sev_kvm(context):
 
 def sev_bench(context):
     """The same with sev-bench."""
-    return _compiled(context, "sev-bench", "bench")
+    return _compiled(context, "sev-bench", "bench/sev-bench.c")
 
 
-def _compiled(context, name, directory=None):
+def dma_bench(context):
+    """The same with direct-io, and the scripts that measure inside."""
+    share = _compiled(context, "direct-io", "bench/direct-io.c")
+    shutil.copy(CHECKOUT / "tools/testing/guest/dma_bench.py", share)
+    return share
+
+
+def _compiled(context, name, source=None):
     share = context.directory / "share"
     share.mkdir()
-    sources = sorted((CHECKOUT / "tools/testing" / (directory or name)).glob("*.c"))
+    source = CHECKOUT / "tools/testing" / (source or name)
+    sources = sorted(source.glob("*.c")) if source.is_dir() else [source]
     context.output("gcc", "-Wall", "-Wextra", "-Werror", "-O2", "-o", share / name, *sources,
                    binds=[(share, share, False)])
     return share

@@ -4,7 +4,8 @@
 from . import cache, progress
 from .paths import CHECKOUT, build_root, digest, digest_tree
 
-SOURCES = tuple(CHECKOUT / name for name in ("Kbuild", "Kconfig", "drivers", "rust", "samples/shared-pages", "tools/testing/flip-bench"))
+SOURCES = tuple(CHECKOUT / name for name in (
+    "Kbuild", "Kconfig", "drivers", "rust", "samples/shared-pages", "tools/testing/flip-bench", "tools/testing/dma-bench"))
 
 # Files of a build tree that change whenever modules have to be built again.
 TREE_STATE = (".config", "Module.symvers", "include/generated/autoconf.h")

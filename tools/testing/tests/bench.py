@@ -3,8 +3,8 @@
 
 import json
 
-from lab import bench
-from lab.clients import sev_bench
+from lab import bench, dma_bench, dma_table, plots
+from lab.clients import dma_bench as dma_programs, sev_bench
 from lab.paths import CHECKOUT
 from lab.suites import contains, equal
 
@@ -127,3 +127,71 @@ def test_accesses_are_those_of_whole_rounds(context):
     trace = [json.dumps({"event": "connect"}), command("INIT", 90), command("PLATFORM_STATUS", 50),
              *[command("PLATFORM_STATUS", 5)] * 3, command("GET_ID", 70), command("PLATFORM_STATUS", 80)]
     equal(bench.accesses("\n".join(trace)), 6, "those between two PLATFORM_STATUS")
+
+
+def _dma(context, name, script, *options):
+    result = context.lab("run", *dma_bench.CONFIGURATIONS[name], "--kernel", "kunit", "--smp", "1", "--disk", "null:1G", *options,
+                         "--", "sh", "-c", script)
+    equal(result.returncode, 0, f"status: {result.stderr}")
+    return result.stdout.decode()
+
+
+def test_direct_io_counts_what_copies_cost(context):
+    """A guest copies once when it writes and, with the kernel's bounce buffers, twice when it reads; others do not."""
+    share = dma_programs(context)
+    script = "for how in read write; do for size in 4096 0x100000; do /mnt/share/direct-io /dev/vda $how $size 20 || exit; done; done"
+    found = {}
+    for name in ("none", "swiotlb"):
+        lines = _dma(context, name, script, "--share", share, "--count-instructions", "--cpu-without", "erms,fsrm").splitlines()
+        found[name] = [bench.values(line) for line in lines]
+        equal([(line["name"], line["size"], line["calls"], line["bytes"]) for line in found[name]],
+              [(how, size, 20, 28 * size) for how in ("read", "write") for size in (4096, 1 << 20)], "what was moved")
+    (_, read, _, write), (_, copied_read, _, copied_write) = ([line["instructions_min"] for line in found[name]] for name in found)
+    # memcpy() moves at most 8 bytes with an instruction.
+    words = (1 << 20) // 8
+    equal((copied_read - read > 2 * words, copied_write - write > words), (True, True), f"copies: {found}")
+    result = context.lab("run", *dma_bench.CONFIGURATIONS["none"], "--kernel", "kunit", "--smp", "1", "--disk", "null:1M", "--share", share,
+                         "--", "/mnt/share/direct-io", "/dev/vda", "read", "100", "1")
+    equal((result.returncode, b"SIZE is a multiple" in result.stderr), (2, True), "a size that is none")
+
+
+def test_mappings_are_measured_without_their_copies(context):
+    figures = dma_bench.mapped(context, "--kernel", "kunit")
+    maps = [figures["swiotlb"][f"map.{size}"] for size in (4096, 65536, 1048576)]
+    # More bytes take more slots, but their copies would be 200000 instructions for 1 MiB.
+    equal(500 < maps[0] < maps[1] < maps[2] < 100000, True, f"instructions: {maps}")
+    equal(figures["swiotlb"]["two_cpus"] > 0, True, f"two CPUs: {figures}")
+
+
+def test_dma_has_a_figure_for_every_line_of_the_table(context):
+    share = dma_programs(context)
+    quick = ("--kernel", "kunit")
+    for name, missing in (("none", {"map", "two_cpus", "copied", "flips"}), ("swiotlb", {"map", "two_cpus", "copied", "flips"})):
+        figures = dma_bench.timed(context, share, name, False, *quick) | dma_bench.counted(context, share, name, *quick)
+        equal({line.key.split(".")[0] for line in dma_table.LINES} - {key.split(".")[0] for key in figures}, missing, f"no figure of {name}")
+        equal([key for key, value in figures.items() if not value > 0 and key != "losses"], [], f"figures of {name} that are not above zero")
+    equal(figures["segment"], 256 << 10, "the largest mapping of the kernel's bounce buffers")
+
+
+def test_the_table_of_dma_says_which_goals_are_met(context):
+    medians = {"none": {"best.read": 1000.0, "disk.read.64k.1.1": 5.0}, "swiotlb": {"instructions.read": 100, "instructions.write": 100},
+               "shim": {"instructions.read": 65, "instructions.write": 96, "best.read": 600.0, "segment": 4 << 20, "flips": 1}}
+    rows = {row[0]: row[1:] for row in dma_table.rows(medians)}
+    equal(rows["direct read of 1 MiB, instructions"], ("-", "100", "65", "0.65", "-", ": swiotlb <= 0.65", "yes"), "a ratio that is met")
+    equal(rows["direct write of 1 MiB, instructions"][-1], "NO", "one that is not")
+    equal(rows["best read throughput, MiB/s"], ("1000", "-", "600", "-", "0.60", ": none >= 0.55", "yes"), "a ratio to no encryption")
+    equal(rows["largest mapping, KiB"][2:], ("4096", "-", "-", ">= 4096", "yes"), "a figure with a unit")
+    equal(rows["flips per gigabyte"][-1], "NO", "one flip too many")
+    equal(rows["bytes copied per byte read"][-1], "-", "a figure that there is not")
+    equal(rows["disk.read.64k.1.1"], ("5", "-", "-", "-", "-", "", ""), "a figure without a line of its own")
+    equal(len(dma_table.text(dma_table.rows(medians)).splitlines()), len(rows), "lines of text")
+
+
+def test_results_are_drawn(context):
+    figures = {name: {"disk.read.1m.1.1": [1.0, 2.0], "iops.randread.4k.1.1": [3.0], "instructions.read": [4.0]} for name in plots.CONFIGURATIONS}
+    results = context.directory / "results.json"
+    results.write_text(json.dumps({"figures": figures}))
+    plots.draw(context.root, results, context.directory)
+    for name in ("throughput", "requests", "instructions"):
+        equal((context.directory / f"dma-{name}.png").read_bytes()[:4], b"\x89PNG", f"the beginning of {name}.png")
+        contains((context.directory / f"dma-{name}.svg").read_text(), "<svg", f"{name}.svg")
