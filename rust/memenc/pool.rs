@@ -213,6 +213,7 @@ impl<T: Arenas> Pool<T> {
     }
 
     /// In which arena an address lies, and where in it. The address may be anything.
+    #[inline]
     pub fn find(&self, address: u64) -> Option<(usize, usize)> {
         let index = self.directory.find(address >> UNIT_SHIFT)?;
         let (base, bytes) = self.arenas.get(index)?.place()?;
@@ -221,6 +222,7 @@ impl<T: Arenas> Pool<T> {
     }
 
     /// Where a block is, as devices know it; `None` if it is not of this pool.
+    #[inline]
     pub fn address(&self, block: &Block) -> Option<u64> {
         let (base, _) = self.arenas.get(block.arena())?.place()?;
         // CAST: 4 MiB at most. The sum is an address in the arena.

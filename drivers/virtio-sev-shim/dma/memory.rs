@@ -7,10 +7,7 @@ use core::ptr::NonNull;
 use kernel::{
     new_mutex,
     prelude::*,
-    sync::{
-        Mutex,
-        SetOnce, //
-    }, //
+    sync::Mutex, //
 };
 use memenc::{
     pool::{
@@ -37,19 +34,68 @@ use crate::{
 };
 
 /// The books of all units there have ever been; those of a unit that is gone wait for the next.
-pub(super) struct Table(KVec<SetOnce<Arena<Words>>>);
+///
+/// # Invariants
+///
+/// A word of `arenas` is 0, or the address of an arena in a box that is the table's; it does not change any more.
+pub(super) struct Table {
+    arenas: Words,
+    /// Beyond that there never were any.
+    used: Word,
+}
 
 impl Arenas for Table {
     type Word = Word;
     type Storage = Words;
 
+    #[inline]
     fn len(&self) -> usize {
-        self.0.len()
+        // CAST: as wide.
+        self.used.load() as usize
     }
 
     #[inline]
     fn get(&self, index: usize) -> Option<&Arena<Words>> {
-        self.0.get(index)?.as_ref()
+        let arena = self.arenas.get(index)?.load() as *const Arena<Words>;
+        // SAFETY: By the type invariant it is null, or stays as long as the table.
+        unsafe { arena.as_ref() }
+    }
+}
+
+impl Table {
+    /// Room for so many.
+    fn new(count: usize) -> Result<Self> {
+        // INVARIANT: There are none.
+        Ok(Table {
+            arenas: words::zeroed(count)?,
+            used: Word::new(0),
+        })
+    }
+
+    /// Makes the books for a unit if there are none. One at a time.
+    fn open(&self, index: usize) -> Result {
+        let slot = self.arenas.get(index).ok_or(ENOSPC)?;
+        if slot.load() == 0 {
+            let arena = Arena::new(words::zeroed(ARENA_WORDS)?).ok_or(EINVAL)?;
+            let arena = KBox::new(arena, GFP_KERNEL)?;
+            // INVARIANT: It is an arena in a box, which nobody else knows.
+            slot.store(KBox::into_raw(arena) as u64);
+        }
+        // CAST: as wide or narrower.
+        self.used.store(self.used.load().max(index as u64 + 1));
+        Ok(())
+    }
+}
+
+impl Drop for Table {
+    fn drop(&mut self) {
+        for slot in self.arenas.iter() {
+            let arena = slot.load() as *mut Arena<Words>;
+            if !arena.is_null() {
+                // SAFETY: By the type invariant it comes from a box, which nobody uses without the table.
+                drop(unsafe { KBox::from_raw(arena) });
+            }
+        }
     }
 }
 
@@ -86,18 +132,15 @@ impl Memory {
     pub(super) fn new(bounds: Bounds) -> Result<Pin<KBox<Self>>> {
         // CAST: at most 2^12 MiB in units of 2 MiB.
         let count = bounds.units() as usize;
-        let mut table = KVec::with_capacity(count, GFP_KERNEL)?;
         let mut units = KVec::with_capacity(count, GFP_KERNEL)?;
         for _ in 0..count {
-            table
-                .push_within_capacity(SetOnce::new())
-                .map_err(|_| ENOMEM)?;
             units.push_within_capacity(None).map_err(|_| ENOMEM)?;
         }
+        let table = Table::new(count)?;
         // Twice as many as there are pieces of 2 MiB: a search is short.
         let directory = words::zeroed((4 * count).next_power_of_two())?;
         let clients = words::zeroed((MAX_FLOWS * PURPOSES + 1) * CLIENT_WORDS)?;
-        let pool = Pool::new(Table(table), clients, directory).ok_or(EINVAL)?;
+        let pool = Pool::new(table, clients, directory).ok_or(EINVAL)?;
         let direct_map = ffi::va(0).map_or(0, |base| base.as_ptr() as usize);
         let memory = KBox::pin_init(
             pin_init!(Memory {
@@ -218,12 +261,7 @@ impl Memory {
 
     fn add(&self, units: &mut KVec<Option<SharedPages>>) -> Result {
         let index = units.iter().position(Option::is_none).ok_or(ENOSPC)?;
-        let table = self.pool.arenas();
-        let slot = table.0.get(index).ok_or(ENOSPC)?;
-        if slot.as_ref().is_none() {
-            let arena = Arena::new(words::zeroed(ARENA_WORDS)?).ok_or(EINVAL)?;
-            slot.populate(arena);
-        }
+        self.pool.arenas().open(index)?;
         // CAST: a few MiB.
         let pages = SharedPages::unlisted(self.bounds.unit as usize / kernel::page::PAGE_SIZE)?;
         let (base, len) = (pages.range().pa, pages.len());

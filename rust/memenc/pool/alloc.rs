@@ -22,6 +22,7 @@ enum Made {
     Chunks(u32),
 }
 
+#[inline]
 fn made(order: u32) -> Made {
     if order < PAGE_ORDER {
         Made::Of(Level::Page, order)
@@ -49,6 +50,7 @@ impl<T: Arenas> Pool<T> {
     /// - [`Refusal::Quota`]: it takes more chunks than the client may hold, or the client is closed.
     /// - [`Refusal::Exhausted`]: less is free than the block has.
     /// - [`Refusal::Fragmented`]: as much is free, but not in one piece.
+    #[inline]
     pub fn alloc(
         &self,
         client: &Client<T::Storage>,
@@ -79,6 +81,7 @@ impl<T: Arenas> Pool<T> {
     }
 
     /// Takes back a block that this client was given; any of its lanes will do.
+    #[inline]
     pub fn free(&self, client: &Client<T::Storage>, lane: usize, block: Block) {
         if let Some(lane) = client.lane(lane) {
             // CAST: 4 MiB at most.

@@ -46,11 +46,13 @@ impl<W: Word, S: Deref<Target = [W]>> Arena<S> {
         (words.len() == ARENA_WORDS).then_some(Arena { words })
     }
 
+    #[inline]
     fn word(&self, index: usize) -> Option<&W> {
         self.words.get(index)
     }
 
     /// Which chunks are free.
+    #[inline]
     pub(super) fn free(&self) -> Option<&W> {
         self.word(FREE)
     }
@@ -69,6 +71,7 @@ impl<W: Word, S: Deref<Target = [W]>> Arena<S> {
     }
 
     /// The cell of a chunk, by its number, or of a page, by its number in the arena.
+    #[inline]
     pub(super) fn cell(&self, level: Level, index: usize) -> Option<&W> {
         match level {
             Level::Page if index < PAGES => self.word(PAGE_CELLS + index),
@@ -78,6 +81,7 @@ impl<W: Word, S: Deref<Target = [W]>> Arena<S> {
     }
 
     /// The two words of the record of a block that starts at this offset.
+    #[inline]
     pub(super) fn record(&self, offset: usize) -> Option<(&W, &W)> {
         let granule = offset / GRANULE;
         if granule >= GRANULES {
@@ -88,6 +92,7 @@ impl<W: Word, S: Deref<Target = [W]>> Arena<S> {
     }
 
     /// Where its memory is, and how many bytes; `None` if it is not in use.
+    #[inline]
     pub fn place(&self) -> Option<(u64, usize)> {
         let place = self.word(PLACE)?.load();
         let bytes = ARENA_BYTES >> u32::from(place & TWO_MIB != 0);
@@ -95,6 +100,7 @@ impl<W: Word, S: Deref<Target = [W]>> Arena<S> {
     }
 
     /// Whether it is for large blocks only, which do not stay.
+    #[inline]
     pub(super) fn is_for_large(&self) -> bool {
         self.word(PLACE)
             .is_some_and(|place| place.load() & FOR_LARGE != 0)

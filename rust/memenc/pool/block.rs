@@ -29,6 +29,7 @@ pub struct Request {
 
 impl Request {
     /// The order of the block it takes; `None` if there are none as large, or they would cross the boundary.
+    #[inline]
     pub(super) fn order(&self) -> Option<u32> {
         let granules = self.len.checked_add(self.offset)?.div_ceil(GRANULE);
         let order = granules.checked_next_power_of_two()?.trailing_zeros();
@@ -76,6 +77,7 @@ pub struct Block {
 
 impl Block {
     /// Of `GRANULE << order` bytes. `None` if there is no such block in any arena.
+    #[inline]
     pub(super) fn new(arena: usize, offset: usize, order: u32) -> Option<Self> {
         let inside = order < ORDERS && offset < ARENA_BYTES;
         Some(Block {
@@ -86,22 +88,26 @@ impl Block {
     }
 
     /// The number of its arena.
+    #[inline]
     pub fn arena(&self) -> usize {
         // CAST: it was a usize.
         self.arena as usize
     }
 
     /// Where in its arena it starts, in bytes: at a multiple of its length.
+    #[inline]
     pub fn offset(&self) -> usize {
         usize::from(self.first) * GRANULE
     }
 
     /// How many bytes it has: a power of two.
     #[expect(clippy::len_without_is_empty, reason = "it is never empty")]
+    #[inline]
     pub fn len(&self) -> usize {
         GRANULE << self.order
     }
 
+    #[inline]
     pub(super) fn order(&self) -> u32 {
         u32::from(self.order)
     }

@@ -32,6 +32,7 @@ pub(super) enum Level {
 
 impl Level {
     /// The bits of all its pieces.
+    #[inline]
     pub(super) const fn pieces(self) -> u64 {
         match self {
             Level::Page => 0xff,
@@ -88,37 +89,44 @@ impl Cell {
         Cell(Cell::closed(owner).0 | keeper | OPEN | level.pieces() & !runs::run(order, 0))
     }
 
+    #[inline]
     pub(super) const fn owner(self) -> u16 {
         // CAST: 16 bits are left.
         (self.0 >> OWNER_SHIFT) as u16
     }
 
     /// The lane that keeps it, plus one; 0: none.
+    #[inline]
     pub(super) const fn keeper(self) -> u16 {
         // CAST: these 16 bits are meant.
         (self.0 >> KEEPER_SHIFT) as u16
     }
 
+    #[inline]
     pub(super) const fn is_open(self) -> bool {
         self.0 & OPEN != 0
     }
 
     /// What is free, as bits.
+    #[inline]
     pub(super) const fn free(self) -> u64 {
         self.0 & Level::Chunk.pieces()
     }
 
     /// Open for this client.
+    #[inline]
     pub(super) const fn open_for(self, client: u16) -> bool {
         self.is_open() && self.owner() == client
     }
 
     /// Open, with something free, and no lane keeps it: what a client looks for when its lane has nothing.
+    #[inline]
     pub(super) const fn is_spare(self) -> bool {
         self.is_open() && self.keeper() == 0 && self.free() != 0
     }
 
     /// A run is taken; and a lane keeps it, unless another does already. Returns the run's first bit.
+    #[inline]
     pub(super) fn take(self, client: u16, order: u32, keeper: u16) -> Option<(Self, u32)> {
         if !self.open_for(client) {
             return None;
@@ -130,6 +138,7 @@ impl Cell {
     }
 
     /// A run is free again. Closed if that was the last one and no lane keeps it.
+    #[inline]
     pub(super) const fn give(self, level: Level, bits: u64) -> Self {
         Cell(self.0 | bits).close_if_idle(level)
     }
@@ -149,6 +158,7 @@ impl Cell {
         Cell(self.0 & !(0xffff << KEEPER_SHIFT))
     }
 
+    #[inline]
     const fn close_if_idle(self, level: Level) -> Self {
         if self.keeper() == 0 && self.free() == level.pieces() {
             Cell::closed(self.owner())

@@ -10,6 +10,7 @@ use super::word::{update, Word};
 use super::{Arenas, Pool};
 
 /// A piece of a cell. A piece of a chunk is a page, whose cell has the same number.
+#[inline]
 pub(super) const fn piece(level: Level, cell: Spot, first: u32) -> Spot {
     // CAST: 15 at most.
     Spot {
@@ -19,12 +20,14 @@ pub(super) const fn piece(level: Level, cell: Spot, first: u32) -> Spot {
 }
 
 impl<T: Arenas> Pool<T> {
+    #[inline]
     pub(super) fn cell(&self, level: Level, spot: Spot) -> Option<&T::Word> {
         self.arenas.get(spot.arena)?.cell(level, spot.index)
     }
 
     /// Takes a run from a cell, if it is the asker's. With `keep`, and unless a lane keeps it already, the
     /// asker's lane does from now on.
+    #[inline]
     pub(super) fn take_run(
         &self,
         asker: &Asker<'_, T::Word>,
@@ -47,6 +50,7 @@ impl<T: Arenas> Pool<T> {
     }
 
     /// Gives pieces back to their cell.
+    #[inline]
     pub(super) fn give(&self, level: Level, spot: Spot, pieces: u64) {
         self.change(level, spot, |cell| Some(cell.give(level, pieces)));
     }

@@ -37,11 +37,13 @@ const FOR_LARGE_SHIFT: u32 = 32;
 const IN_QUOTA: u64 = (1 << FOR_LARGE_SHIFT) - 1;
 
 /// All chunks that the word of the chunks held counts.
+#[inline]
 fn all(held: u64) -> u64 {
     ((held & !IN_USE) >> FOR_LARGE_SHIFT) + (held & IN_QUOTA)
 }
 
 /// What so many chunks are in that word.
+#[inline]
 fn counted(chunks: u64, for_large: bool) -> u64 {
     if for_large {
         chunks << FOR_LARGE_SHIFT
@@ -68,12 +70,14 @@ pub(super) struct Spot {
 
 impl Spot {
     /// Never 0, which is no hint.
+    #[inline]
     fn hint(self) -> u64 {
         // CAST: both are small.
         (self.arena as u64 + 1) << 16 | self.index as u64
     }
 
     /// What a hint leads to, if it is one; it may be stale.
+    #[inline]
     fn of_hint(hint: u64) -> Option<Self> {
         // CAST: as above.
         Some(Spot {
@@ -107,6 +111,7 @@ impl<W> Clone for Lane<'_, W> {
 impl<W> Copy for Lane<'_, W> {}
 
 impl<'a, W: Word> Lane<'a, W> {
+    #[inline]
     fn hint_word(self, level: Level) -> Option<&'a W> {
         self.words.get(match level {
             Level::Page => PAGE_HINT,
@@ -115,6 +120,7 @@ impl<'a, W: Word> Lane<'a, W> {
     }
 
     /// The page or chunk it keeps, or kept.
+    #[inline]
     pub(super) fn hint(self, level: Level) -> Option<Spot> {
         Spot::of_hint(self.hint_word(level)?.load())
     }
@@ -127,6 +133,7 @@ impl<'a, W: Word> Lane<'a, W> {
     }
 
     /// Adds to the bytes of the client's blocks; wrapping, as what one lane took another may free.
+    #[inline]
     pub(super) fn count(self, bytes: u64) {
         if let Some(word) = self.words.get(BYTES) {
             word.fetch_add(bytes);
@@ -149,6 +156,7 @@ impl<'a, W: Word> Lane<'a, W> {
 
 impl<W: Word, S: Deref<Target = [W]>> Client<S> {
     /// Its id.
+    #[inline]
     pub fn id(&self) -> u16 {
         self.id
     }
@@ -160,6 +168,7 @@ impl<W: Word, S: Deref<Target = [W]>> Client<S> {
     }
 
     /// A lane; the first one if there are not as many.
+    #[inline]
     pub(super) fn lane(&self, lane: usize) -> Option<Lane<'_, W>> {
         let at = |lane: usize| {
             Some(Lane {
@@ -286,14 +295,17 @@ impl<T: Arenas> Pool<T> {
         self.change(level, spot, |cell| cell.release(level, id, keeper));
     }
 
+    #[inline]
     fn counter(&self, client: u16, which: usize) -> Option<&T::Word> {
         self.clients.get(usize::from(client) * CLIENT_WORDS + which)
     }
 
+    #[inline]
     pub(super) fn read(&self, client: u16, which: usize) -> u64 {
         self.counter(client, which).map_or(0, Word::load)
     }
 
+    #[inline]
     pub(super) fn count(&self, client: u16, which: usize, by: u64) {
         if let Some(word) = self.counter(client, which) {
             word.fetch_add(by);

@@ -27,6 +27,14 @@ fn entry(unit: u64, arena: usize) -> u64 {
     unit << ARENA_BITS | (arena as u64 + 1) & ARENA_MASK
 }
 
+/// Where a unit is looked for first. Neighbours are far from one another (Knuth's multiplicative hash), so that
+/// runs of units do not pile up.
+#[inline]
+fn hash(unit: u64) -> usize {
+    // CAST: the upper half of the product, which fits.
+    (unit.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as usize
+}
+
 /// The table.
 #[derive(Debug)]
 pub(super) struct Directory<S>(S);
@@ -37,19 +45,20 @@ impl<W: Word, S: Deref<Target = [W]>> Directory<S> {
         slots.len().is_power_of_two().then_some(Directory(slots))
     }
 
-    /// The slots in the order in which a unit is looked for, from the one its hash says. Neighbours are far
-    /// from one another (Knuth's multiplicative hash), so that runs of units do not pile up.
+    /// The slots in the order in which a unit is looked for.
     fn slots(&self, unit: u64) -> impl Iterator<Item = &W> {
         let mask = self.0.len().wrapping_sub(1);
-        // CAST: the upper half of the product, which fits.
-        let start = (unit.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as usize;
+        let start = hash(unit);
         (0..=mask).filter_map(move |step| self.0.get(start.wrapping_add(step) & mask))
     }
 
     /// The arena of a unit.
+    #[inline]
     pub(super) fn find(&self, unit: u64) -> Option<usize> {
-        for slot in self.slots(unit) {
-            let found = slot.load();
+        let mut place = hash(unit);
+        for _ in 0..self.0.len() {
+            let found = self.0.get(place & self.0.len().wrapping_sub(1))?.load();
+            place = place.wrapping_add(1);
             if found == EMPTY {
                 return None;
             }

@@ -35,12 +35,14 @@ pub struct Record {
 }
 
 impl Record {
+    #[inline]
     fn pack(&self, order: u32) -> u64 {
         let (client, flags) = (u64::from(self.client), u64::from(self.flags));
         u64::from(self.len) | client << 32 | flags << 48 | u64::from(order) << 56 | PRESENT
     }
 
     /// The second word, and the first, as a record.
+    #[inline]
     fn unpack(word: u64, original: u64) -> Self {
         // CAST: these bits of the word are meant.
         Record {
@@ -65,12 +67,29 @@ pub struct Found {
 
 /// The second word of the record of the block in which this offset lies, if it has one; where the block
 /// starts, and its order. A block starts at a multiple of its size: there is one candidate for each.
+#[inline]
 fn search<W: Word, S: Deref<Target = [W]>>(
     arena: &Arena<S>,
     offset: usize,
 ) -> Option<(u64, usize, u32)> {
+    // Mostly it is the start that is asked for.
+    let start = offset & !(GRANULE - 1);
+    let word = arena.record(start)?.1.load();
+    // CAST: four bits.
+    let order = (word >> 56 & 0xf) as u32;
+    if word & PRESENT != 0 && order < ORDERS {
+        return Some((word, start, order));
+    }
+    search_before(arena, offset)
+}
+
+#[cold]
+fn search_before<W: Word, S: Deref<Target = [W]>>(
+    arena: &Arena<S>,
+    offset: usize,
+) -> Option<(u64, usize, u32)> {
     let mut last = usize::MAX;
-    for order in 0..ORDERS {
+    for order in 1..ORDERS {
         let start = offset & !((GRANULE << order) - 1);
         if start == last {
             continue;
@@ -89,6 +108,7 @@ fn search<W: Word, S: Deref<Target = [W]>>(
 impl<T: Arenas> Pool<T> {
     /// Keeps a record, and the block with it until [`Pool::take`] is asked for it. The block comes back as
     /// an error if it is not of this pool.
+    #[inline]
     pub fn note(&self, block: Block, record: &Record) -> Result<(), Block> {
         let words = self.arenas.get(block.arena());
         let Some((original, rest)) = words.and_then(|arena| arena.record(block.offset())) else {
@@ -103,6 +123,7 @@ impl<T: Arenas> Pool<T> {
     /// [`Pool::find`] says, but may be anything.
     ///
     /// It must not be taken meanwhile: of one that is, the answer may be half of another's.
+    #[inline]
     pub fn lookup(&self, arena: usize, offset: usize) -> Option<Found> {
         let arena = self.arenas.get(arena)?;
         let (word, start, order) = search(arena, offset)?;
@@ -115,6 +136,7 @@ impl<T: Arenas> Pool<T> {
 
     /// Ends a mapping: its record, and its block to be freed. Of several who ask for the same one only one
     /// gets it. Arena and offset may be anything.
+    #[inline]
     pub fn take(&self, arena: usize, offset: usize) -> Option<(Block, Record)> {
         let words = self.arenas.get(arena)?;
         let (word, start, order) = search(words, offset)?;

@@ -14,11 +14,13 @@ const STARTS: [u64; 7] = [
 ];
 
 /// The bits of a run: `1 << order` of them, from bit `first` on. `order` is 6 at most.
+#[inline]
 pub(super) const fn run(order: u32, first: u32) -> u64 {
     (u64::MAX >> (64 - (1u32 << order))) << first
 }
 
 /// The first bits of all aligned runs of `1 << order` free bits.
+#[inline]
 fn starts(free: u64, order: u32) -> u64 {
     let mut runs = free;
     for half in 0..order {
@@ -31,6 +33,7 @@ fn starts(free: u64, order: u32) -> u64 {
 /// stay whole; of several the lowest. `None` if there is none.
 ///
 /// In `0b1111_1011`, order 0: bit 2 is taken, so bit 3 has no free buddy and is nobody's half.
+#[inline]
 pub(super) fn best_fit(free: u64, order: u32) -> Option<u32> {
     let mut runs = starts(free, order);
     if runs == 0 {
