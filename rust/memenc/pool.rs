@@ -191,7 +191,7 @@ impl<T: Arenas> Pool<T> {
         // CAST: 64 at most.
         let count = (bytes / CHUNK_BYTES) as u64;
         self.count(POOL, POOL_CHUNKS, count);
-        self.count_free(arena, count);
+        self.count_free(for_large, count);
         free.ok_or(AddError::NoArena)?.store(arena::chunks(bytes));
         Ok(())
     }
@@ -205,7 +205,7 @@ impl<T: Arenas> Pool<T> {
         arena.free()?.compare_exchange(arena.chunks(), 0).ok()?;
         // CAST: 64 at most.
         let count = (bytes / CHUNK_BYTES) as u64;
-        self.count_free(arena, count.wrapping_neg());
+        self.count_free(arena.is_for_large(), count.wrapping_neg());
         self.count(POOL, POOL_CHUNKS, count.wrapping_neg());
         self.forget(index, base, bytes);
         arena.shut();

@@ -48,7 +48,7 @@ impl<T: Arenas> Pool<T> {
     ///
     /// - [`Refusal::TooLarge`]: more than 4 MiB, or it would cross the boundary.
     /// - [`Refusal::Quota`]: it takes more chunks than the client may hold, or the client is closed.
-    /// - [`Refusal::Exhausted`]: less is free than the block has.
+    /// - [`Refusal::Exhausted`]: less is free for this client than the block has, in free chunks and its own.
     /// - [`Refusal::Fragmented`]: as much is free, but not in one piece.
     #[inline]
     pub fn alloc(
@@ -137,20 +137,31 @@ impl<T: Arenas> Pool<T> {
                     _ => self.reclaim(),
                 };
             if !more {
-                return Err(self.why(refusal, client, order));
+                return Err(self.why(refusal, client, order, request));
             }
         }
     }
 
-    /// For a block of pieces there was no chunk to be had. So what this client's own chunks have decides: what
-    /// others' have is not for this one.
-    fn why(&self, refusal: Refusal, client: &Client<T::Storage>, order: u32) -> Refusal {
-        let own = self.held(client) * CHUNK_BYTES as u64;
-        let free = own.saturating_sub(client.bytes());
-        match (refusal, made(order)) {
-            (Refusal::Quota, _) | (_, Made::Chunks(_)) => refusal,
-            _ if free >= (GRANULE as u64) << order => Refusal::Fragmented,
-            _ => Refusal::Exhausted,
+    /// What is free for a client are free chunks and what its own chunks have; not what others' have.
+    fn why(
+        &self,
+        refusal: Refusal,
+        client: &Client<T::Storage>,
+        order: u32,
+        request: &Request,
+    ) -> Refusal {
+        let free = match made(order) {
+            Made::Chunks(_) if !request.lasting => self.free_chunks(),
+            _ => self.free_for_all(),
+        };
+        let free = (free + self.held(client)) * CHUNK_BYTES as u64;
+        match refusal {
+            Refusal::Exhausted
+                if free.saturating_sub(client.bytes()) >= (GRANULE as u64) << order =>
+            {
+                Refusal::Fragmented
+            }
+            _ => refusal,
         }
     }
 
@@ -200,7 +211,7 @@ impl<T: Arenas> Pool<T> {
         if !self.has_spare(asker.id, level) {
             return None;
         }
-        for (index, arena) in self.arenas_from(asker.lane.arena()) {
+        for (index, arena) in self.arenas_from(asker.lane.arena(false)) {
             let Some(spare) = arena.spare(level) else {
                 continue;
             };

@@ -2,6 +2,8 @@
 
 //! Whole chunks: who takes them, who had them last, and how many there are.
 
+use core::ops::Deref;
+
 use super::alloc::Asker;
 use super::arena::Arena;
 use super::block::Refusal;
@@ -12,7 +14,7 @@ use super::{runs, Arenas, Pool, CHUNK_BYTES};
 
 impl<T: Arenas> Pool<T> {
     /// Takes `1 << order` chunks in a row, as the asker's, and scrubbed if they were another's, but for the
-    /// first `overwritten` bytes.
+    /// first `overwritten` bytes. If there are none, it is not said here whether the pool is fragmented.
     pub(super) fn chunks(
         &self,
         asker: &Asker<'_, T::Word>,
@@ -46,58 +48,54 @@ impl<T: Arenas> Pool<T> {
         for_large: bool,
     ) -> Result<Spot, Refusal> {
         let count = 1u64 << order;
+        if for_large && self.read(POOL, POOL_FREE_FOR_LARGE) < count {
+            return Err(Refusal::Exhausted);
+        }
         self.reserve(asker.id, count, for_large)
             .ok_or(Refusal::Quota)?;
-        let Some(spot) = self.find_chunks(asker.lane.arena(), order, for_large) else {
+        let start = asker.lane.arena(for_large);
+        let Some(spot) = self.find_chunks(start, order, for_large) else {
             self.unreserve(asker.id, count, for_large);
-            return Err(if self.free_chunks() < count {
-                Refusal::Exhausted
-            } else {
-                Refusal::Fragmented
-            });
+            return Err(Refusal::Exhausted);
         };
         self.note_highest(asker.id);
-        if let Some(arena) = self.arenas.get(spot.arena) {
-            self.count_free(arena, count.wrapping_neg());
-        }
-        if !for_large {
-            asker.lane.set_arena(spot.arena);
+        self.count_free(for_large, count.wrapping_neg());
+        if spot.arena != start {
+            asker.lane.set_arena(for_large, spot.arena);
         }
         Ok(spot)
     }
 
-    /// Counts chunks of an arena as free; wrapping.
-    pub(super) fn count_free(&self, arena: &Arena<T::Storage>, more: u64) {
+    /// Counts chunks of an arena for large blocks, or of another, as free; wrapping.
+    pub(super) fn count_free(&self, for_large: bool, more: u64) {
         self.count(POOL, POOL_FREE, more);
-        if arena.is_for_large() {
+        if for_large {
             self.count(POOL, POOL_FREE_FOR_LARGE, more);
         }
     }
 
-    /// Chunks from an arena some of which is in use already, or else from any.
+    /// Chunks from an arena some of which is in use already, or else from any. Of those for large blocks, the one
+    /// that was had last is asked first, as there nothing stays.
     fn find_chunks(&self, start: usize, order: u32, for_large: bool) -> Option<Spot> {
+        let hint = self.arenas.get(start).filter(|_| for_large);
+        let hinted = hint.and_then(|arena| take_chunks(arena, order, for_large, true));
+        let mut spot = hinted.map(|index| Spot {
+            arena: start,
+            index,
+        });
         for whole in [false, true] {
-            let arenas = self.arenas_from(start);
-            for (index, arena) in arenas.filter(|(_, arena)| arena.is_for_large() == for_large) {
-                let mut first = 0;
-                let taken = update(arena.free()?, |free| {
-                    if free == 0 || !whole && free == arena.chunks() {
-                        return None;
-                    }
-                    first = runs::best_fit(free, order)?;
-                    Some(free & !runs::run(order, first))
-                });
-                if taken.is_some() {
-                    // CAST: below 64.
-                    let chunk = first as usize;
-                    return Some(Spot {
+            let mut arenas = self.arenas_from(start);
+            spot = spot.or_else(|| {
+                arenas.find_map(|(index, arena)| {
+                    let chunk = take_chunks(arena, order, for_large, whole)?;
+                    Some(Spot {
                         arena: index,
                         index: chunk,
-                    });
-                }
-            }
+                    })
+                })
+            });
         }
-        None
+        spot
     }
 
     /// Chunks that were just taken: scrubbed if they were another's, and the asker's from now on.
@@ -134,7 +132,7 @@ impl<T: Arenas> Pool<T> {
             // CAST: below 64.
             free.fetch_or(runs::run(order, spot.index as u32));
         }
-        self.count_free(arena, 1 << order);
+        self.count_free(for_large, 1 << order);
         // Last of all: a client that holds nothing may be gone.
         self.unreserve(client, 1 << order, for_large);
     }
@@ -161,4 +159,29 @@ impl<T: Arenas> Pool<T> {
         let orders = free.filter_map(|free| runs::largest(free.load()));
         orders.max().map_or(0, |order| CHUNK_BYTES << order)
     }
+}
+
+/// Takes chunks in a row from an arena of this kind; unless all of it is free and it is not to be broken into.
+fn take_chunks<W: Word, S: Deref<Target = [W]>>(
+    arena: &Arena<S>,
+    order: u32,
+    for_large: bool,
+    whole: bool,
+) -> Option<usize> {
+    let word = arena.free()?;
+    let mut first = 0;
+    update(word, |free| {
+        if free == 0 || arena.is_for_large() != for_large || !whole && free == arena.chunks() {
+            return None;
+        }
+        first = runs::best_fit(free, order)?;
+        Some(free & !runs::run(order, first))
+    })?;
+    if arena.is_for_large() != for_large {
+        // It was retired between, and added as the other kind.
+        word.fetch_or(runs::run(order, first));
+        return None;
+    }
+    // CAST: below 64.
+    Some(first as usize)
 }

@@ -57,6 +57,7 @@ const CHUNK_HINT: usize = 0;
 const PAGE_HINT: usize = 1;
 const BYTES: usize = 2;
 const ARENA: usize = 3;
+const LARGE_ARENA: usize = 4;
 
 /// No hint any more, and never again.
 const CLOSED: u64 = u64::MAX;
@@ -140,14 +141,18 @@ impl<'a, W: Word> Lane<'a, W> {
         }
     }
 
+    fn arena_word(self, for_large: bool) -> Option<&'a W> {
+        self.words.get(if for_large { LARGE_ARENA } else { ARENA })
+    }
+
     /// Where to look for free chunks first.
-    pub(super) fn arena(self) -> usize {
-        let arena = self.words.get(ARENA).map_or(0, Word::load);
+    pub(super) fn arena(self, for_large: bool) -> usize {
+        let arena = self.arena_word(for_large).map_or(0, Word::load);
         usize::try_from(arena).unwrap_or(0)
     }
 
-    pub(super) fn set_arena(self, arena: usize) {
-        if let Some(word) = self.words.get(ARENA) {
+    pub(super) fn set_arena(self, for_large: bool, arena: usize) {
+        if let Some(word) = self.arena_word(for_large) {
             // CAST: usize has 64 bits at most.
             word.store(arena as u64);
         }
@@ -199,10 +204,10 @@ impl<T: Arenas> Pool<T> {
         if !sane || id == POOL || id == GONE {
             return None;
         }
-        self.counter(id, HIGHEST)?.store(0);
-        self.counter(id, QUOTA)?.store(quota);
         let held = self.counter(id, HELD)?;
         held.compare_exchange(0, IN_USE).ok()?;
+        self.counter(id, HIGHEST)?.store(0);
+        self.counter(id, QUOTA)?.store(quota);
         Some(Client { id, lanes })
     }
 

@@ -101,3 +101,88 @@ impl<W: Word, S: Deref<Target = [W]>> Directory<S> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+
+    use super::*;
+    use core::sync::atomic::AtomicU64;
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
+    use std::vec::Vec;
+
+    fn slots(count: usize) -> Vec<AtomicU64> {
+        std::iter::repeat_with(AtomicU64::default)
+            .take(count)
+            .collect()
+    }
+
+    #[test]
+    fn the_number_of_slots_is_a_power_of_two() {
+        for (count, good) in [(0, false), (1, true), (3, false), (64, true)] {
+            assert_eq!(Directory::new(slots(count)).is_some(), good);
+        }
+    }
+
+    #[test]
+    fn what_is_removed_is_gone_even_if_the_table_was_full() {
+        let directory = Directory::new(slots(8)).unwrap();
+        for unit in 0..8 {
+            assert_eq!(directory.insert(unit, 5), Some(()));
+        }
+        assert_eq!(directory.insert(8, 5), None);
+        for unit in 0..7 {
+            directory.remove(unit, 5);
+        }
+        assert_eq!((directory.find(6), directory.find(7)), (None, Some(5)));
+        directory.remove(7, 5);
+        assert_eq!(directory.find(7), None);
+        assert_eq!(
+            directory.insert(u64::MAX >> UNIT_SHIFT, MOST_ARENAS),
+            Some(())
+        );
+        assert_eq!(directory.find(u64::MAX >> UNIT_SHIFT), Some(MOST_ARENAS));
+    }
+
+    #[test]
+    fn no_marks_are_left_when_all_is_removed() {
+        let directory = Directory::new(slots(8)).unwrap();
+        for unit in 0..7 {
+            directory.insert(unit, 0).unwrap();
+        }
+        for unit in 0..7 {
+            directory.remove(unit, 0);
+        }
+        assert!(directory.0.iter().all(|slot| Word::load(slot) == EMPTY));
+    }
+
+    proptest! {
+        #![proptest_config(crate::cases())]
+
+        #[test]
+        fn it_is_a_map(steps in prop::collection::vec((0u64..20, 0usize..9, any::<bool>()), 1..200)) {
+            let directory = Directory::new(slots(16)).unwrap();
+            let mut map = BTreeMap::new();
+            for (unit, arena, insert) in steps {
+                match (insert, map.get(&unit)) {
+                    (true, None) => {
+                        let there = directory.insert(unit, arena).is_some();
+                        prop_assert_eq!(there, map.len() < 16);
+                        if there {
+                            map.insert(unit, arena);
+                        }
+                    }
+                    (false, Some(&arena)) => {
+                        directory.remove(unit, arena);
+                        map.remove(&unit);
+                    }
+                    _ => {}
+                }
+                for unit in 0..20 {
+                    prop_assert_eq!(directory.find(unit), map.get(&unit).copied());
+                }
+            }
+        }
+    }
+}

@@ -55,3 +55,55 @@ pub(super) fn best_fit(free: u64, order: u32) -> Option<u32> {
 pub(super) fn largest(free: u64) -> Option<u32> {
     (0..=6).rev().find(|&order| starts(free, order) != 0)
 }
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+
+    use super::*;
+    use proptest::prelude::*;
+
+    /// The order of the largest aligned run of free bits that holds this one, found by trying.
+    fn around(free: u64, bit: u32) -> Option<u32> {
+        let whole = |order: &u32| {
+            let first = bit >> order << order;
+            (first..first + (1 << order)).all(|bit| free >> bit & 1 == 1)
+        };
+        (0..=6).rev().find(whole)
+    }
+
+    #[test]
+    fn the_smallest_run_that_will_do_is_taken() {
+        assert_eq!(best_fit(0b1111_1011, 0), Some(3));
+        assert_eq!(best_fit(0b1111_1011, 1), Some(0));
+        assert_eq!(best_fit(0b1111_1011, 2), Some(4));
+        assert_eq!(best_fit(0b1111_1011, 3), None);
+        assert_eq!(best_fit(u64::MAX, 6), Some(0));
+        assert_eq!(best_fit(u64::MAX, 0), Some(0));
+        assert_eq!(best_fit(u64::MAX >> 1, 6), None);
+        assert_eq!(
+            (largest(0), largest(1), largest(u64::MAX)),
+            (None, Some(0), Some(6))
+        );
+    }
+
+    proptest! {
+        #![proptest_config(crate::cases())]
+
+        #[test]
+        fn best_fit_is_what_trying_all_places_finds(words: [u64; 3], order in 0u32..=6) {
+            // Many runs; few; very few.
+            for free in [words[0] | words[1] | words[2], words[0] | words[1] << 9, words[0] & words[2]] {
+                let free = free | words[1] & 0xffff_0000;
+                let starts = (0..64u32).step_by(1 << order);
+                let fits = starts.filter_map(|first| {
+                    around(free, first).filter(|&whole| whole >= order).map(|whole| (whole, first))
+                });
+                let wanted = fits.min().map(|(_, first)| first);
+                prop_assert_eq!(best_fit(free, order), wanted);
+                let most = (0..64).filter_map(|bit| around(free, bit)).max();
+                prop_assert_eq!(largest(free), most);
+            }
+        }
+    }
+}

@@ -2,6 +2,8 @@
 
 //! The atomics the pool is made of: the standard library's, the kernel's, or a model checker's.
 
+use core::sync::atomic::{AtomicU64, Ordering};
+
 /// A 64-bit atomic. Loads acquire, stores release, all else does both.
 pub trait Word: Send + Sync + 'static {
     /// Its value.
@@ -22,6 +24,29 @@ pub trait Word: Send + Sync + 'static {
 
     /// Sets bits; returns what it was before.
     fn fetch_or(&self, bits: u64) -> u64;
+}
+
+/// For programs; the kernel has its own memory model, and atomics for it.
+impl Word for AtomicU64 {
+    fn load(&self) -> u64 {
+        self.load(Ordering::Acquire)
+    }
+
+    fn store(&self, value: u64) {
+        self.store(value, Ordering::Release);
+    }
+
+    fn compare_exchange(&self, old: u64, new: u64) -> Result<u64, u64> {
+        self.compare_exchange(old, new, Ordering::AcqRel, Ordering::Acquire)
+    }
+
+    fn fetch_add(&self, value: u64) -> u64 {
+        self.fetch_add(value, Ordering::AcqRel)
+    }
+
+    fn fetch_or(&self, bits: u64) -> u64 {
+        self.fetch_or(bits, Ordering::AcqRel)
+    }
 }
 
 /// Changes a word to what `change` makes of it; returns what it was and what it is. `None` if there is

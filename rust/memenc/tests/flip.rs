@@ -9,8 +9,7 @@ mod vm;
 
 use memenc::flip::{Cause, FlipError, Flipped, Run};
 use proptest::prelude::*;
-use random::machines;
-use tables::{page, Machine};
+use tables::{machines, page, Machine};
 use vm::{vm, Chunk, Failure, Region, Vm, FLAGS, GIANT, LARGE, PAGE};
 
 fn chunk() -> impl Strategy<Value = Chunk> {

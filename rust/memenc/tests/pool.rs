@@ -4,17 +4,19 @@
 
 mod pools;
 
+use std::sync::atomic::AtomicU64;
+
 use memenc::pool::{
     AddError, Arena, Record, Refusal, Request, ARENA_BYTES, ARENA_WORDS, CHUNK_BYTES, GRANULE,
     LANE_WORDS, SMALL_ARENA_BYTES,
 };
-use pools::{base, bytes, client, empty, get, pool, zeros, Std, TestPool};
+use pools::{base, bytes, client, empty, get, pool, zeros, TestPool};
 
 const PAGE: usize = 4096;
 
 #[test]
 fn a_block_is_the_next_power_of_two_and_aligned_to_it() {
-    let pool: TestPool<Std> = pool(2);
+    let pool: TestPool<AtomicU64> = pool(2);
     let one = client(&pool, 1, 1);
     for (len, wanted) in [
         (0, GRANULE),
@@ -40,7 +42,7 @@ fn a_block_is_the_next_power_of_two_and_aligned_to_it() {
 
 #[test]
 fn a_client_gets_what_another_had_only_after_it_was_scrubbed() {
-    let pool: TestPool<Std> = pool(1);
+    let pool: TestPool<AtomicU64> = pool(1);
     let (one, two) = (client(&pool, 1, 1), client(&pool, 2, 1));
     let block = get(&pool, &one, 2 * CHUNK_BYTES).unwrap();
     let (arena, offset) = (block.arena(), block.offset());
@@ -74,7 +76,7 @@ fn a_client_gets_what_another_had_only_after_it_was_scrubbed() {
 
 #[test]
 fn what_an_id_had_is_scrubbed_for_the_next_client_of_that_id() {
-    let pool: TestPool<Std> = pool(1);
+    let pool: TestPool<AtomicU64> = pool(1);
     let one = client(&pool, 1, 1);
     let block = get(&pool, &one, PAGE).unwrap();
     assert_eq!(pool.close(&one), 1);
@@ -93,7 +95,7 @@ fn what_an_id_had_is_scrubbed_for_the_next_client_of_that_id() {
 
 #[test]
 fn a_mapping_is_found_by_any_address_in_it_and_ended_once() {
-    let pool: TestPool<Std> = pool(1);
+    let pool: TestPool<AtomicU64> = pool(1);
     let one = client(&pool, 1, 1);
     for len in [1, PAGE, 5 * PAGE, ARENA_BYTES] {
         let block = get(&pool, &one, len).unwrap();
@@ -122,7 +124,7 @@ fn a_mapping_is_found_by_any_address_in_it_and_ended_once() {
 
 #[test]
 fn no_address_from_outside_does_harm() {
-    let pool: TestPool<Std> = pool(1);
+    let pool: TestPool<AtomicU64> = pool(1);
     let first = base(0);
     for address in [0, 1, first - 1, first + ARENA_BYTES as u64, u64::MAX] {
         assert_eq!(pool.find(address), None);
@@ -137,7 +139,7 @@ fn no_address_from_outside_does_harm() {
 
 #[test]
 fn arenas_come_and_go() {
-    let pool: TestPool<Std> = empty(2);
+    let pool: TestPool<AtomicU64> = empty(2);
     let one = client(&pool, 1, 1);
     assert_eq!(get(&pool, &one, 1), Err(Refusal::Exhausted));
     let small = SMALL_ARENA_BYTES as u64;
@@ -171,12 +173,12 @@ fn arenas_come_and_go() {
     assert_eq!(pool.retire(0), Some(3 * small));
     assert_eq!(pool.retire(0), None);
     assert_eq!((pool.chunks_in_all(), pool.free_chunks()), (0, 0));
-    assert!(Arena::new(zeros::<Std>(ARENA_WORDS - 1)).is_none());
+    assert!(Arena::new(zeros::<AtomicU64>(ARENA_WORDS - 1)).is_none());
 }
 
 #[test]
 fn what_a_lane_only_keeps_stands_in_nobodys_way() {
-    let pool: TestPool<Std> = pool(1);
+    let pool: TestPool<AtomicU64> = pool(1);
     let (one, two) = (client(&pool, 1, 2), client(&pool, 2, 1));
     for lane in 0..2 {
         let never = |_, _, _| panic!("fresh memory");
@@ -195,7 +197,7 @@ fn what_a_lane_only_keeps_stands_in_nobodys_way() {
 
 #[test]
 fn a_client_holds_no_more_than_its_quota() {
-    let pool: TestPool<Std> = pool(1);
+    let pool: TestPool<AtomicU64> = pool(1);
     let one = client(&pool, 1, 1);
     pool.set_quota(&one, 2);
     let large = get(&pool, &one, CHUNK_BYTES).unwrap();
@@ -214,7 +216,7 @@ fn a_client_holds_no_more_than_its_quota() {
 
 #[test]
 fn a_block_crosses_no_boundary() {
-    let pool: TestPool<Std> = pool(1);
+    let pool: TestPool<AtomicU64> = pool(1);
     let one = client(&pool, 1, 1);
     let bounded = |len, offset, boundary| {
         let request = Request {
@@ -247,7 +249,7 @@ fn a_block_crosses_no_boundary() {
 
 #[test]
 fn the_largest_block_can_be_had_again_and_again() {
-    let pool: TestPool<Std> = empty(2);
+    let pool: TestPool<AtomicU64> = empty(2);
     pool.add(0, base(0), ARENA_BYTES).unwrap();
     pool.add_for_large(1, base(1), ARENA_BYTES).unwrap();
     let one = pool.client(1, 3, zeros(LANE_WORDS)).unwrap();

@@ -11,9 +11,8 @@ use std::collections::BTreeSet;
 use memenc::entry::PageSize;
 use memenc::walk::{Fault, Found, Half, PhysMem};
 use proptest::prelude::*;
-use random::machines;
 use reading::span;
-use tables::{page, Machine, Ram, Tables};
+use tables::{machines, page, Machine, Ram, Tables};
 
 const FOUR: Machine = Machine {
     five: false,

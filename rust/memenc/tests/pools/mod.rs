@@ -2,43 +2,61 @@
 
 //! Pools made of ordinary memory and the standard library's atomics.
 
-#![allow(dead_code)] // Each program uses a part.
+#![allow(dead_code, unused_imports, unused_macros)] // Each program uses a part.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+pub(crate) mod model;
+pub(crate) mod work;
+
+use std::sync::atomic::AtomicU64;
 
 use memenc::pool::{
     Arena, Arenas, Block, Client, Pool, Refusal, Request, Word, ARENA_BYTES, ARENA_WORDS,
     CLIENT_WORDS, LANE_WORDS,
 };
 
-#[derive(Debug, Default)]
-pub(crate) struct Std(AtomicU64);
+/// The atomics of a model checker, where `get` returns one: as the standard library's, with the same orders.
+macro_rules! word {
+    ($name:ty) => {
+        impl Word for $name {
+            fn load(&self) -> u64 {
+                self.get().load(Ordering::Acquire)
+            }
 
-impl Word for Std {
-    fn load(&self) -> u64 {
-        self.0.load(Ordering::Acquire)
-    }
+            fn store(&self, value: u64) {
+                self.get().store(value, Ordering::Release);
+            }
 
-    fn store(&self, value: u64) {
-        self.0.store(value, Ordering::Release);
-    }
+            fn compare_exchange(&self, old: u64, new: u64) -> Result<u64, u64> {
+                let (won, lost) = (Ordering::AcqRel, Ordering::Acquire);
+                self.get().compare_exchange(old, new, won, lost)
+            }
 
-    fn compare_exchange(&self, old: u64, new: u64) -> Result<u64, u64> {
-        let (won, lost) = (Ordering::AcqRel, Ordering::Acquire);
-        self.0.compare_exchange(old, new, won, lost)
-    }
+            fn fetch_add(&self, value: u64) -> u64 {
+                self.get().fetch_add(value, Ordering::AcqRel)
+            }
 
-    fn fetch_add(&self, value: u64) -> u64 {
-        self.0.fetch_add(value, Ordering::AcqRel)
-    }
+            fn fetch_or(&self, bits: u64) -> u64 {
+                self.get().fetch_or(bits, Ordering::AcqRel)
+            }
+        }
+    };
+}
+pub(crate) use word;
 
-    fn fetch_or(&self, bits: u64) -> u64 {
-        self.0.fetch_or(bits, Ordering::AcqRel)
+/// Atomics a test can make.
+pub(crate) trait Fresh: Word {
+    /// One that is zero; at this index of the words of an arena, say.
+    fn fresh(index: usize) -> Self;
+}
+
+impl Fresh for AtomicU64 {
+    fn fresh(_index: usize) -> Self {
+        AtomicU64::default()
     }
 }
 
-pub(crate) fn zeros<W: Word + Default>(count: usize) -> Vec<W> {
-    std::iter::repeat_with(W::default).take(count).collect()
+pub(crate) fn zeros<W: Fresh>(count: usize) -> Vec<W> {
+    (0..count).map(W::fresh).collect()
 }
 
 /// A fixed number of arenas.
@@ -65,7 +83,7 @@ pub(crate) type TestClient<W> = Client<Vec<W>>;
 pub(crate) const IDS: usize = 16;
 
 /// A pool without memory in it, with room for some arenas.
-pub(crate) fn empty<W: Word + Default>(arenas: usize) -> TestPool<W> {
+pub(crate) fn empty<W: Fresh>(arenas: usize) -> TestPool<W> {
     let slots = (0..arenas).map(|_| Arena::new(zeros(ARENA_WORDS)).unwrap());
     let directory = zeros((4 * arenas).next_power_of_two());
     Pool::new(Slots(slots.collect()), zeros(IDS * CLIENT_WORDS), directory).unwrap()
@@ -77,7 +95,7 @@ pub(crate) fn base(arena: usize) -> u64 {
 }
 
 /// A pool of so many arenas of 4 MiB.
-pub(crate) fn pool<W: Word + Default>(arenas: usize) -> TestPool<W> {
+pub(crate) fn pool<W: Fresh>(arenas: usize) -> TestPool<W> {
     let pool = empty(arenas);
     for arena in 0..arenas {
         pool.add(arena, base(arena), ARENA_BYTES).unwrap();
@@ -85,11 +103,7 @@ pub(crate) fn pool<W: Word + Default>(arenas: usize) -> TestPool<W> {
     pool
 }
 
-pub(crate) fn client<W: Word + Default>(
-    pool: &TestPool<W>,
-    id: u16,
-    lanes: usize,
-) -> TestClient<W> {
+pub(crate) fn client<W: Fresh>(pool: &TestPool<W>, id: u16, lanes: usize) -> TestClient<W> {
     pool.client(id, 0, zeros(lanes * LANE_WORDS)).unwrap()
 }
 
