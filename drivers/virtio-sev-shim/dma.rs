@@ -39,6 +39,9 @@ mod report;
 mod slots;
 mod words;
 
+#[cfg(CONFIG_VIRTIO_SEV_SHIM_KUNIT_TEST)]
+mod flow_test;
+
 use devices::{
     Description,
     Registry,
@@ -452,6 +455,5 @@ extern "C" fn sev_shim_is_bounced(address: u64) -> bool {
 /// Bytes of the largest mapping.
 #[no_mangle]
 extern "C" fn sev_shim_max_mapping() -> usize {
-    // CAST: a few MiB.
-    with_dma(|dma| dma.memory.bounds.unit as usize).unwrap_or(kernel::page::PAGE_SIZE)
+    with_dma(|dma| dma.memory.largest()).unwrap_or(kernel::page::PAGE_SIZE)
 }

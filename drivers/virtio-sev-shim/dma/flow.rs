@@ -236,6 +236,10 @@ impl Flow {
             Direction::FromDevice => Purpose::Receive,
             _ => Purpose::Send,
         };
+        if len + offset > memory.largest() {
+            self.refuse(memory, Refusal::TooLarge, len);
+            return None;
+        }
         let (block, address) = self.take(memory, purpose, lane, &request)?;
         let at = address + offset as u64;
         if copied {
@@ -342,21 +346,20 @@ impl Flow {
         offset: usize,
         coherent: bool,
     ) -> Option<(Block, Record)> {
-        memory.pool.take(arena, offset).filter(|(_, record)| {
-            self.owner(record).is_some() && (record.flags & COHERENT != 0) == coherent
-        })
+        let wanted = |client: u16, flags: u8| {
+            self.owner(client).is_some() && (flags & COHERENT != 0) == coherent
+        };
+        memory.pool.take_if(arena, offset, wanted)
     }
 
     #[inline]
-    fn owner(&self, record: &Record) -> Option<&Client<Words>> {
-        self.clients
-            .iter()
-            .find(|client| client.id() == record.client)
+    fn owner(&self, id: u16) -> Option<&Client<Words>> {
+        self.clients.iter().find(|client| client.id() == id)
     }
 
     #[inline]
     fn give_back(&self, memory: &Memory, lane: usize, block: Block, record: &Record) {
-        if let Some(client) = self.owner(record) {
+        if let Some(client) = self.owner(record.client) {
             memory.pool.free(client, lane, block);
         }
     }
@@ -381,7 +384,7 @@ impl Flow {
         let Some(Found { start, record, .. }) = memory.pool.lookup(arena, offset) else {
             return;
         };
-        if record.flags & COHERENT != 0 || self.owner(&record).is_none() {
+        if record.flags & COHERENT != 0 || self.owner(record.client).is_none() {
             return;
         }
         // The buffer begins in its block where its low bits say.

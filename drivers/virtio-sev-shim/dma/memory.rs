@@ -173,6 +173,13 @@ impl Memory {
         self.pool.chunks_in_all() * CHUNK_BYTES as u64
     }
 
+    /// Bytes of the largest block.
+    #[inline]
+    pub(super) fn largest(&self) -> usize {
+        // CAST: a few MiB.
+        self.bounds.unit as usize
+    }
+
     /// Bytes in chunks that nobody has.
     pub(super) fn free(&self) -> u64 {
         self.pool.free_chunks() * CHUNK_BYTES as u64

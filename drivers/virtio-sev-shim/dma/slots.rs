@@ -55,6 +55,9 @@ impl Slots {
 
     #[inline]
     fn bucket(&self, parent: u64) -> Option<&Bucket> {
+        if parent <= GONE {
+            return None;
+        }
         for bucket in self.search(parent) {
             match bucket.parent.load() {
                 found if found == parent => return Some(bucket),

@@ -138,9 +138,24 @@ impl<T: Arenas> Pool<T> {
     /// gets it. Arena and offset may be anything.
     #[inline]
     pub fn take(&self, arena: usize, offset: usize) -> Option<(Block, Record)> {
+        self.take_if(arena, offset, |_, _| true)
+    }
+
+    /// The same if the mapping's client and flags are as wanted; otherwise it stays.
+    #[inline]
+    pub fn take_if(
+        &self,
+        arena: usize,
+        offset: usize,
+        wanted: impl FnOnce(u16, u8) -> bool,
+    ) -> Option<(Block, Record)> {
         let words = self.arenas.get(arena)?;
         let (word, start, order) = search(words, offset)?;
         let (original, rest) = words.record(start)?;
+        let seen = Record::unpack(word, 0);
+        if !wanted(seen.client, seen.flags) {
+            return None;
+        }
         // Whoever clears it owns the block again; so nobody else changes the first word now.
         update(rest, |now| (now == word).then_some(0))?;
         let block = Block::new(arena, start, order)?;

@@ -289,3 +289,27 @@ fn the_largest_block_can_be_had_again_and_again() {
     assert_eq!(pool.close(&one), 3);
     assert_eq!(pool.retire(1), Some(base(1)));
 }
+
+#[test]
+fn a_mapping_is_taken_only_if_it_is_the_one_that_is_wanted() {
+    let pool: TestPool<Std> = pool(1);
+    let one = client(&pool, 1, 1);
+    let block = get(&pool, &one, PAGE).unwrap();
+    let (arena, offset) = (block.arena(), block.offset());
+    let record = Record {
+        original: 77,
+        len: 5,
+        client: 1,
+        flags: 3,
+    };
+    pool.note(block, &record).unwrap();
+    let not_flags = pool.take_if(arena, offset, |client, flags| client == 1 && flags == 0);
+    assert_eq!(not_flags, None);
+    assert_eq!(pool.take_if(arena, offset, |client, _| client == 2), None);
+    let (block, taken) = pool
+        .take_if(arena, offset, |client, flags| client == 1 && flags == 3)
+        .unwrap();
+    assert_eq!(taken, record);
+    pool.free(&one, 0, block);
+    assert_eq!(pool.take(arena, offset), None);
+}
