@@ -292,7 +292,7 @@ fn the_largest_block_can_be_had_again_and_again() {
 
 #[test]
 fn a_mapping_is_taken_only_if_it_is_the_one_that_is_wanted() {
-    let pool: TestPool<Std> = pool(1);
+    let pool: TestPool<AtomicU64> = pool(1);
     let one = client(&pool, 1, 1);
     let block = get(&pool, &one, PAGE).unwrap();
     let (arena, offset) = (block.arena(), block.offset());
