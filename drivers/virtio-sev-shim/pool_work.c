@@ -7,7 +7,8 @@
 
 #include "shim.h"
 
-#define IDLE_PERIOD (5 * HZ)
+/* Most of the pool must be free for that long. */
+#define IDLE_PERIOD (10 * HZ)
 
 static void grow(struct work_struct *work);
 static void look_for_idle(struct work_struct *work);
@@ -30,7 +31,7 @@ static void look_for_idle(struct work_struct *work)
 /* Any context. */
 void sev_shim_pool_kick(void)
 {
-	queue_work(system_unbound_wq, &grow_work);
+	queue_work(system_dfl_wq, &grow_work);
 }
 
 /* Nobody may kick it any more. */

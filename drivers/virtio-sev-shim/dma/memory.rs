@@ -111,6 +111,8 @@ pub(crate) struct Memory {
     direct_map: usize,
     /// Chunks that should be free: below that it grows.
     reserve: Word,
+    /// Free chunks at least, since the pool was last asked whether it is idle.
+    lowest: Word,
     /// Somebody was refused.
     pressed: Word,
     pub(super) size_most: Word,
@@ -149,6 +151,7 @@ impl Memory {
                 units <- new_mutex!(units),
                 direct_map,
                 reserve: Word::new(0),
+                lowest: Word::new(u64::MAX),
                 pressed: Word::new(0),
                 size_most: Word::new(0),
                 grown: Word::new(0),
@@ -217,6 +220,10 @@ impl Memory {
     /// Has the pool grow if there is not enough left for those who cannot wait.
     #[inline]
     pub(super) fn check_reserve(&self) {
+        let free = self.pool.free_chunks();
+        if free < self.lowest.load() {
+            self.lowest.store(free);
+        }
         if self.pool.free_for_all() < self.reserve.counted() {
             ffi::pool_kick();
         }
@@ -243,15 +250,17 @@ impl Memory {
         self.size() > self.bounds.min
     }
 
-    /// Gives back one unit that is idle, if the pool is larger than it must be and most of it is free. Whether it
-    /// still is larger.
+    /// Gives back one unit that is idle, if the pool is larger than it must be and most of it has been free all the
+    /// time since this was asked last: a load that comes in waves must not have it flip each time. Whether it still
+    /// is larger.
     ///
     /// # Context
     ///
     /// May sleep.
     pub(super) fn shrink(&self) -> bool {
         let mut units = self.units.lock();
-        let idle = self.pool.free_chunks() > self.pool.chunks_in_all() / 4 * 3;
+        let idle = self.lowest.load() > self.pool.chunks_in_all() / 4 * 3;
+        self.lowest.store(self.pool.free_chunks());
         if idle && self.size() > self.bounds.min {
             // The last ones first: the first are those it must have.
             let gone = (0..units.len())
