@@ -54,6 +54,7 @@ bool sev_shim_copy_in(void);
 int sev_shim_take_over(void);
 void sev_shim_give_back(void);
 int sev_shim_rebind(const char *name);
+ssize_t sev_shim_list_bound(char *buf);
 
 /* net.c */
 void sev_shim_shares_changed(void);

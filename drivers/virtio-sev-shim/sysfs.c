@@ -31,7 +31,13 @@ static ssize_t show(struct kobject *kobj, struct kobj_attribute *attr, char *buf
 	return sev_shim_show(container_of(attr, struct shim_attribute, attr)->index, buf, PAGE_SIZE);
 }
 
-/* The name of a virtio device whose driver is to be bound again, so that it is adopted. */
+/* Which virtio devices have a driver and are not adopted. */
+static ssize_t rebind_show(struct kobject *kobj, struct kobj_attribute *attr, char *buf)
+{
+	return sev_shim_list_bound(buf);
+}
+
+/* The name of one whose driver is to be bound again, so that it is. */
 static ssize_t rebind_store(struct kobject *kobj, struct kobj_attribute *attr, const char *buf,
 			    size_t count)
 {
@@ -45,7 +51,7 @@ static ssize_t rebind_store(struct kobject *kobj, struct kobj_attribute *attr, c
 	return ret < 0 ? ret : count;
 }
 
-static struct kobj_attribute rebind = __ATTR_WO(rebind);
+static struct kobj_attribute rebind = __ATTR_RW(rebind);
 
 static void free_all(void)
 {

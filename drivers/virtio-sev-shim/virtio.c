@@ -11,6 +11,7 @@
 #include <linux/mutex.h>
 #include <linux/notifier.h>
 #include <linux/slab.h>
+#include <linux/sysfs.h>
 #include <linux/virtio.h>
 #include <linux/virtio_config.h>
 
@@ -267,6 +268,34 @@ static int is_open_disk(struct device *dev, void *unused)
 	if (dev->class && !strcmp(dev->class->name, "block") && disk_openers(dev_to_disk(dev)))
 		return 1;
 	return device_for_each_child(dev, NULL, is_open_disk);
+}
+
+struct listing {
+	char *buf;
+	int len;
+};
+
+static int list_bound(struct device *dev, void *data)
+{
+	struct listing *listing = data;
+
+	if (dev->driver && !sev_shim_is_adopted(dev_to_virtio(dev)))
+		listing->len += sysfs_emit_at(listing->buf, listing->len, "%s ", dev_name(dev));
+	return 0;
+}
+
+/* Names of devices that have a driver and are not adopted, for a file of sysfs. */
+ssize_t sev_shim_list_bound(char *buf)
+{
+	struct listing listing = { .buf = buf };
+
+	guard(mutex)(&lock);
+	if (active)
+		bus_for_each_dev(anchor.driver.bus, NULL, &listing, list_bound);
+	if (!listing.len)
+		return sysfs_emit(buf, "none\n");
+	buf[listing.len - 1] = '\n';
+	return listing.len;
 }
 
 /* Unbinds the device's driver and binds it again. */
