@@ -8,7 +8,7 @@ import signal
 import sys
 from pathlib import Path
 
-from . import bench, cache, faults, guest_memory, kernels, machine, modules, run, sandbox, suites, toolroot, vm
+from . import bench, cache, faults, guest_memory, kernels, machine, modules, run, sandbox, suites, toolroot, vdevs, vm
 from .errors import EXIT_LAB, EXIT_USAGE, Interrupted, LabError
 from .paths import build_root
 
@@ -115,6 +115,9 @@ def _vm_options(command):
                          help="another virtio device: rng, gpu, balloon or console; after a comma no-access-platform")
     command.add_argument("--hotplug", action="append", default=[], metavar="SPEC",
                          help="role guest: a disk like that of --disk, to be plugged in by way of /dev/lab-host")
+    command.add_argument("--vdev", action="append", default=[], metavar="SPEC",
+                         help="a virtio device of our own: blk or net, options after commas (vdev.rst); blk,hostile=help lists its lies")
+    command.add_argument("--vdev-log", metavar="FILE", help="keep the log of what memory a --vdev was given")
     command.add_argument("--cpu-without", type=_cpu_flags, default=(), metavar="FLAGS",
                          help="the processor lacks these, e.g. erms,fsrm, with which emulation moves memory byte by byte")
     command.add_argument("--io-tools", action="store_true", help="have fio, iperf3, sockperf and ip at hand inside")
@@ -182,6 +185,8 @@ def _given_command(options, default=None):
 def _run(options):
     if "help" in options.fault:
         return faults.print_help()
+    if any("help" in spec.split(",") or "hostile=help" in spec.split(",") for spec in options.vdev):
+        return vdevs.print_help()
     options.command = _given_command(options, ["bash"] if options.interactive else None)
     _check_role(options)
     return run.run(options)

@@ -10,6 +10,8 @@ Requests are lines that a program of the guest writes to /dev/lab-host, answers 
     plug N                      `plugged ID`: the device of the Nth --hotplug has been plugged in
     unplug N                    `unplugging ID`: the guest has been asked to let it go
     balloon MIB                 `balloon MIB`: a balloon is to leave the guest so much memory
+    vdev-pages N                `touched N private M refused K ADDRESS...`: what the page tables say of all pages the Nth --vdev was
+                                given so far: how many are not shared; and how many accesses were to what is no memory for it
     map                         `mapped FILE`: a picture of which pages are shared now has been taken (`lab run --map`)
 
 A request that makes no sense is answered by `error WHY`. No virtual CPU runs while the host looks.
@@ -23,10 +25,14 @@ LONGEST_READ = 4096
 
 
 class HostView:
-    """Answers requests about a `GuestMemory`. `take_map` takes a picture; its file's name. `hotplug` are devices."""
+    """Answers requests about a `GuestMemory`. `take_map` takes a picture; its file's name. `hotplug` are devices.
 
-    def __init__(self, memory, qmp, reply, take_map, hotplug):
+    `compare` compares the pages of a --vdev, by its number.
+    """
+
+    def __init__(self, memory, qmp, reply, take_map, hotplug, compare):
         self._memory, self._qmp, self._reply, self._take_map, self._hotplug = memory, qmp, reply, take_map, hotplug
+        self._compare = compare
         self._rest = b""
 
     def feed(self, data):
@@ -67,6 +73,8 @@ class HostView:
             case ["balloon", mebibytes]:
                 self._qmp.execute("balloon", value=int(mebibytes) << 20)
                 return f"balloon {mebibytes}"
+            case ["vdev-pages", number]:
+                return self._compare(int(number))
             case ["map"]:
                 return f"mapped {self._take_map()}"
         raise LabError("no such request")

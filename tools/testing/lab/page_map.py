@@ -8,11 +8,22 @@ from .errors import LabError
 from .guest_memory import C_BIT
 
 
+def survey(program, files, qmp, *more):
+    """What sev-map says of a guest whose virtual CPUs stand still. `files` are its memory, `more` are arguments."""
+    cr3, levels = qmp.page_tables()
+    command = [program, "--shared", files["shared"], "--private", files["private"], "--c-bit", str(C_BIT),
+               "--cr3", f"{cr3:x}", "--levels", str(levels), *more]
+    result = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    if result.returncode:
+        raise LabError(f"the guest's memory cannot be surveyed: {result.stderr.strip()}")
+    return result.stdout
+
+
 class PageMap:
     """Takes pictures into a directory: the last one has the name that was asked for, those before it get a number."""
 
     def __init__(self, files, program, directory, name):
-        self._command = [program, "--shared", files["shared"], "--private", files["private"], "--c-bit", str(C_BIT)]
+        self._program, self._files = program, files
         self._directory, self._name = Path(directory), Path(name)
         self._taken = 0
 
@@ -21,9 +32,4 @@ class PageMap:
         self._taken += 1
         name = self._name if last else self._name.with_stem(f"{self._name.stem}-{self._taken}")
         with qmp.stopped():
-            cr3, levels = qmp.page_tables()
-            command = [*self._command, "--cr3", f"{cr3:x}", "--levels", str(levels), "--png", self._directory / name]
-            result = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
-        if result.returncode:
-            raise LabError(f"the guest's memory cannot be drawn: {result.stderr.strip()}")
-        return name.name, result.stdout
+            return name.name, survey(self._program, self._files, qmp, "--png", self._directory / name)

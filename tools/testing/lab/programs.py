@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""User-space programs built by the tool root's cargo: the emulated PSP, the QEMU plugin, sev-map, sevctl, sev-launch."""
+"""User-space programs built by the tool root's cargo: the emulated PSP, a virtio device, the QEMU plugin, sev-map, sevctl, sev-launch."""
 
 import fcntl
 import json
@@ -33,8 +33,13 @@ def make_firmware(root):
 
 
 def _psp_emu(root):
-    sources = (CHECKOUT / "rust/psp", TESTING / "psp-emu")
+    sources = (CHECKOUT / "rust/psp", TESTING / "psp-emu", TESTING / "vfio-device")
     return _built(root, "psp-emu", sources, ("psp-emu", "make-firmware"), "the emulated PSP", lines=120)
+
+
+def vdev(root):
+    """The program that is one virtio device."""
+    return _built(root, "vdev", (TESTING / "vdev", TESTING / "vfio-device"), ("vdev",), "the virtio device", lines=70) / "vdev"
 
 
 def sev_cpu(root):

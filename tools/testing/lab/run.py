@@ -12,7 +12,7 @@ import tty
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
-from . import devices, faults, guest_memory, initramfs, kernels, modules, programs, progress, sandbox, toolroot
+from . import devices, faults, guest_memory, initramfs, kernels, modules, programs, progress, sandbox, toolroot, vdevs
 from .errors import EXIT_USAGE, LabError
 from .paths import CHECKOUT
 
@@ -53,7 +53,9 @@ def run(options):
     stdin = not terminal and _stdin_has_content()
     own = DRIVERS[options.role].get(options.driver, ())
     attached = devices.described(options, RUN)
-    drivers = _with_parameters((*own, *attached.drivers), options.module_param)
+    own_devices, more_drivers = vdevs.described(options, RUN, 1 << guest_memory.C_BIT)
+    more_drivers = [name for name in more_drivers if name not in attached.drivers]
+    drivers = _with_parameters((*own, *attached.drivers, *more_drivers), options.module_param)
     nv, psp_faults = faults.split(options.fault, options.psps)
     host = options.role == "host"
     pictures = _pictures(options.map) if options.map else None
@@ -64,13 +66,18 @@ def run(options):
         wanted["sev-cpu"] = programs.sev_cpu
     if pictures:
         wanted["sev-map"] = programs.sev_map
+    if own_devices:
+        wanted["vdev"] = programs.vdev
+        if options.role == "guest":
+            wanted["sev-map"] = programs.sev_map
     if options.io_tools:
         wanted["io-tools"] = toolroot.io_tools
     made = prepare(root, options.kernel, wanted, modules_too=bool(own) and options.driver == "rust")
     kernel = made["kernel"]
     spec = {
         "role": options.role, "model": options.model, "smp": options.smp, "mem": options.mem, "cpu_without": options.cpu_without,
-        "devices": dataclasses.asdict(attached),
+        "devices": dataclasses.asdict(attached), "vdevs": own_devices, "vdev": str(made["vdev"]) if own_devices else None,
+        "sev_map": str(made["sev-map"]) if "sev-map" in made else None,
         "append": [*(GUEST_APPEND if options.role == "guest" else ()), *options.append], "secrets": None,
         "timeout": options.timeout, "terminal": terminal is not None, "stdin": stdin,
         "kernel": kernel.image, "root": f"{RUN}/root", "share": f"{RUN}/share" if options.share else None,
@@ -83,6 +90,10 @@ def run(options):
     binds = list(attached.binds)
     if options.share:
         binds.append((options.share, spec["share"], False))
+    if options.vdev_log:
+        for number, vdev in enumerate(own_devices, start=1):
+            file = options.vdev_log + (f".{number}" if number > 1 else "")
+            binds.append((_emptied("--vdev-log", file), vdev["log"], False))
     if pictures:
         binds.append((pictures.parent, MAP, False))
     if host:

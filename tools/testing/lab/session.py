@@ -21,7 +21,7 @@ import termios
 import time
 from pathlib import Path
 
-from . import vm
+from . import vdevs, vm
 from .errors import EXIT_LAB, EXIT_TIMEOUT, LabError
 from .guest_memory import GuestMemory
 from .host_view import HostView
@@ -69,7 +69,10 @@ class Session:
         if self.spec["psps"]:
             Path(self.spec["wbinvd"]).touch()
         for number, psp in enumerate(self.spec["psps"], start=1):
-            self._start_emulator(f"psp-emu.{number}" if number > 1 else "psp-emu", psp)
+            name = f"psp-emu.{number}" if number > 1 else "psp-emu"
+            self._start_server(name, "the emulated PSP", [self.spec["emulator"], *psp["arguments"]], psp["socket"])
+        for vdev in self.spec["vdevs"]:
+            self._start_server(vdev["name"], f"the virtio device {vdev['name']}", [self.spec["vdev"], *vdev["arguments"]], vdev["socket"])
         for attempt in range(1, BOOT_ATTEMPTS + 1):
             self._start_qemu()
             try:
@@ -139,14 +142,14 @@ class Session:
         status = self.processes[name].wait()
         raise LabError(f"{name} ended with status {status} while the guest was running: {self._last_words(name)}")
 
-    def _start_emulator(self, name, psp):
-        process = self._start(name, [self.spec["emulator"], *psp["arguments"]])
+    def _start_server(self, name, title, command, path):
+        process = self._start(name, command)
         end = time.monotonic() + EMULATOR_SECONDS
-        while not os.path.exists(psp["socket"]):
+        while not os.path.exists(path):
             if process.poll() is not None:
-                raise LabError(f"the emulated PSP did not start: {self._last_words(name)}")
+                raise LabError(f"{title} did not start: {self._last_words(name)}")
             if time.monotonic() > end:
-                raise LabError(f"the emulated PSP did not open its socket within {EMULATOR_SECONDS} s")
+                raise LabError(f"{title} did not open its socket within {EMULATOR_SECONDS} s")
             time.sleep(0.005)
 
     def _start_qemu(self):
@@ -167,7 +170,7 @@ class Session:
             ends |= {"qmp": self.qmp.qemus_end, "orders": self.memory.plugins_end}
             self.map = PageMap(self.spec["memory"], **self.spec["map"]) if self.spec["map"] else None
             view = HostView(self.memory, self.qmp, lambda answer: self._tell("host", answer), self._take_map,
-                            self.spec["devices"]["hotplug"])
+                            self.spec["devices"]["hotplug"], self._compare_pages)
             self.streams["host"] = Stream(view.feed)
         ends |= {name: stream.qemus_end for name, stream in self.streams.items()}
         self.input = None
@@ -193,6 +196,9 @@ class Session:
             self.let_go = True
             if self.spec["seal"]:
                 self.memory.seal(self.qmp)
+            for vdev in self.spec["vdevs"]:
+                # What came before was the firmware's, which may have used the disk.
+                vdev["begin"] = os.path.getsize(vdev["log"])
             self._tell("control", b"go\n")
 
     def _tell(self, stream, words):
@@ -214,6 +220,11 @@ class Session:
         name, summary = self.map.take(self.qmp, last)
         print(f"lab: {name}:\n{summary}", end="", file=sys.stderr, flush=True)
         return name
+
+    def _compare_pages(self, number):
+        if not 1 <= number <= len(self.spec["vdevs"]):
+            raise LabError(f"there is no --vdev number {number}")
+        return vdevs.compared(self.spec["vdevs"][number - 1], self.spec["sev_map"], self.spec["memory"], self.qmp)
 
     def _check_private(self):
         """What `--expect-private` names must have stayed private, and the guest's keys always."""

@@ -52,8 +52,8 @@ def command_line(spec, fds):
         arguments += ["-plugin", _plugin(spec, fds)]
     if spec["secrets"]:
         arguments += ["-device", "loader,file={file},addr={address:#x},force-raw=on".format(**spec["secrets"])]
-    for psp in spec["psps"]:
-        arguments += ["-device", '{"driver":"vfio-user-pci","socket":{"path":"%s","type":"unix"}}' % psp["socket"]]
+    for server in (*spec["psps"], *spec["vdevs"]):
+        arguments += ["-device", '{"driver":"vfio-user-pci","socket":{"path":"%s","type":"unix"}}' % server["socket"]]
     return arguments
 
 

@@ -13,7 +13,8 @@ mod pci_config;
 mod ring;
 
 pub use outcome::{Accesses, Outcome, Record};
-pub use pci_config::{PciConfig, BAR2_LEN, BAR5_LEN, CONFIG_LEN, VECTORS};
+pub(crate) use pci_config::plain as plain_config;
+pub use pci_config::{BAR2_LEN, BAR5_LEN, VECTORS};
 pub use ring::Queue;
 
 use crate::{
@@ -25,6 +26,7 @@ use fault::{Effect, Faults, Kind};
 use latency::Latency;
 use ring::{Entry, Next, Ring};
 use std::time::Duration;
+use vfio_device::config::ConfigSpace;
 
 /// CMDRESP, request view: interrupt on completion.
 const REQUEST_IOC: u32 = 1 << 0;
@@ -77,7 +79,7 @@ pub struct Device {
     pub faults: Faults,
     /// How long commands take; may be changed at any time.
     pub latency: Latency,
-    config: PciConfig,
+    config: ConfigSpace,
     cmdresp: u32,
     addr_lo: u32,
     addr_hi: u32,
@@ -102,7 +104,7 @@ impl Device {
             firmware,
             faults,
             latency: Latency::NONE,
-            config: PciConfig::new(model),
+            config: pci_config::psp(model),
             cmdresp: RESPONSE,
             addr_lo: 0,
             addr_hi: 0,
@@ -119,7 +121,7 @@ impl Device {
     /// A power cycle: registers, configuration space and firmware start afresh. Faults and latency stay.
     pub fn reset(&mut self) {
         self.firmware.reset();
-        self.config = PciConfig::new(self.model);
+        self.config = pci_config::psp(self.model);
         self.cmdresp = RESPONSE;
         (self.addr_lo, self.addr_hi, self.inten, self.intsts) = (0, 0, 0, 0);
         (self.running, self.stray_interrupt) = (None, None);

@@ -128,14 +128,14 @@
 //! Where it is silent, the behaviour is that of the firmware sources AMD published for Genoa.
 #![forbid(unsafe_code)]
 
+pub use vfio_device::{memory, socket};
+
 pub mod cert;
 pub mod crypto;
 pub mod device;
 pub mod firmware;
 pub mod guest_requests;
-pub mod memory;
 pub mod model;
-pub mod socket;
 pub mod state_dir;
 pub mod trace;
 pub mod transcripts;

@@ -23,17 +23,13 @@ use psp_emu::{
         host::Host,
     },
     model::{ModelRef, MILAN},
-    socket::{self, SocketError, SocketFile},
+    socket::{self, SocketError},
     state_dir::{StateDir, StateError},
     trace::Trace,
     transcripts::Transcripts,
     vfio,
 };
 use rand_core::OsRng;
-use signal_hook::{
-    consts::{SIGINT, SIGTERM},
-    iterator::Signals,
-};
 use std::{
     ffi::OsStr,
     fmt::Display,
@@ -41,9 +37,8 @@ use std::{
     io::{self, IsTerminal, Write},
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
-    process::{self, ExitCode},
+    process::ExitCode,
     str::FromStr,
-    thread,
 };
 use tracing::{error, info, Level};
 
@@ -161,23 +156,6 @@ enum RunError {
     Certificate(#[from] CertificateError),
 }
 
-/// Ends the program cleanly at a signal.
-///
-/// Nothing else needs to end cleanly: the state directory is right at any moment.
-fn exit_on_signal(file: SocketFile) -> io::Result<()> {
-    let mut signals = Signals::new([SIGTERM, SIGINT])?;
-    let wait = move || {
-        if signals.forever().next().is_some() {
-            drop(file);
-            process::exit(0);
-        }
-    };
-    thread::Builder::new()
-        .name("signals".to_owned())
-        .spawn(wait)?;
-    Ok(())
-}
-
 /// Names the file an operation failed on.
 fn named<T>(path: PathBuf, open: impl FnOnce(&Path) -> io::Result<T>) -> Result<T, RunError> {
     open(&path).map_err(|source| RunError::File { path, source })
@@ -233,7 +211,7 @@ fn run_guest(options: &Options) -> Result<(), RunError> {
     };
     let trace = options.trace.as_ref().map(create).transpose()?;
     let (listener, file) = socket::bind(&options.socket)?;
-    exit_on_signal(file).map_err(RunError::Signals)?;
+    socket::exit_on_signal(file).map_err(RunError::Signals)?;
     info!(
         "guest requests of {} on {}",
         model.name,
@@ -265,7 +243,7 @@ fn run(options: Options) -> Result<(), RunError> {
     let mut device = Device::new(model, firmware, faults);
     device.latency = options.latency;
     let (listener, file) = socket::bind(&options.socket)?;
-    exit_on_signal(file).map_err(RunError::Signals)?;
+    socket::exit_on_signal(file).map_err(RunError::Signals)?;
     info!(
         "{} with SEV API {version} on {}",
         model.name,

@@ -6,14 +6,10 @@
 //! one `Machine` under one lock, which is held for the length of a command.
 
 mod guest_requests;
-mod irq;
-mod ram;
 
 pub use guest_requests::serve_guest_requests;
 
 use crate::{device, device::Device, device::Outcome, trace::Trace};
-use irq::Vectors;
-use ram::GuestRam;
 use std::{
     fs::File,
     io,
@@ -22,14 +18,20 @@ use std::{
     thread,
     time::{Duration, Instant},
 };
-use tracing::{error, info, warn};
+use tracing::error;
 use vfio_bindings::bindings::vfio::{
-    vfio_region_info, VFIO_IRQ_INFO_EVENTFD, VFIO_PCI_BAR2_REGION_INDEX,
-    VFIO_PCI_BAR5_REGION_INDEX, VFIO_PCI_CONFIG_REGION_INDEX, VFIO_PCI_MSIX_IRQ_INDEX,
-    VFIO_PCI_MSI_IRQ_INDEX, VFIO_PCI_NUM_IRQS, VFIO_PCI_NUM_REGIONS, VFIO_REGION_INFO_FLAG_READ,
-    VFIO_REGION_INFO_FLAG_WRITE,
+    VFIO_PCI_BAR2_REGION_INDEX, VFIO_PCI_BAR5_REGION_INDEX, VFIO_PCI_CONFIG_REGION_INDEX,
 };
-use vfio_user::{DmaMapFlags, DmaUnmapFlags, IrqInfo, Server, ServerBackend, ServerRegion};
+use vfio_device::{
+    config::CONFIG_LEN,
+    ram::GuestRam,
+    server::{irqs, regions, serve_for_ever},
+    vectors::Vectors,
+};
+use vfio_user::{DmaMapFlags, DmaUnmapFlags, Server, ServerBackend};
+
+/// The vector the PSP uses of those there are.
+const PSP_VECTOR: usize = 0;
 
 /// A device in a VM: what the VM has given it, and who wants to know.
 struct Machine {
@@ -44,7 +46,7 @@ struct Machine {
 impl Machine {
     fn settle(&mut self, outcome: Outcome) {
         if outcome.interrupt {
-            self.vectors.raise();
+            self.vectors.raise(PSP_VECTOR);
         }
         for record in outcome.records {
             self.note(|trace| trace.command(&record));
@@ -124,7 +126,7 @@ impl Backend {
             machine.note(|trace| trace.disconnect(now, rest));
         }
         machine.ram = GuestRam::default();
-        machine.vectors = Vectors::default();
+        machine.vectors.clear();
         machine.device.reset();
     }
 }
@@ -198,54 +200,11 @@ impl ServerBackend for Backend {
 /// Length in bytes of a region of the PSP.
 fn region_len(index: u32) -> u64 {
     match index {
-        VFIO_PCI_CONFIG_REGION_INDEX => device::CONFIG_LEN as u64,
+        VFIO_PCI_CONFIG_REGION_INDEX => CONFIG_LEN as u64,
         VFIO_PCI_BAR2_REGION_INDEX => device::BAR2_LEN,
         VFIO_PCI_BAR5_REGION_INDEX => device::BAR5_LEN,
         _ => 0,
     }
-}
-
-/// The regions of a device as vfio describes them, from the length in bytes of each.
-fn regions(len: impl Fn(u32) -> u64) -> Vec<ServerRegion> {
-    let region = |index| {
-        let size = len(index);
-        let flags = match size {
-            0 => 0,
-            _ => VFIO_REGION_INFO_FLAG_READ | VFIO_REGION_INFO_FLAG_WRITE,
-        };
-        // CAST: 32 bytes.
-        let argsz = size_of::<vfio_region_info>() as u32;
-        let region_info = vfio_region_info {
-            argsz,
-            flags,
-            index,
-            size,
-            ..Default::default()
-        };
-        ServerRegion {
-            region_info,
-            sparse_areas: Vec::new(),
-            mmap_fd: None,
-        }
-    };
-    (0..VFIO_PCI_NUM_REGIONS).map(region).collect()
-}
-
-/// The interrupts of a device with so many vectors as vfio describes them.
-fn irqs(vectors: u32) -> Vec<IrqInfo> {
-    let irq = |index| match index {
-        VFIO_PCI_MSI_IRQ_INDEX | VFIO_PCI_MSIX_IRQ_INDEX if vectors > 0 => IrqInfo {
-            index,
-            flags: VFIO_IRQ_INFO_EVENTFD,
-            count: vectors,
-        },
-        _ => IrqInfo {
-            index,
-            flags: 0,
-            count: 0,
-        },
-    };
-    (0..VFIO_PCI_NUM_IRQS).map(irq).collect()
 }
 
 /// Serves VMs one after another on a listening socket, for ever.
@@ -259,7 +218,7 @@ pub fn serve(listener: OwnedFd, device: Device, trace: Option<Trace>) -> io::Res
     let machine = Machine {
         device,
         ram: GuestRam::default(),
-        vectors: Vectors::default(),
+        vectors: Vectors::new(device::VECTORS),
         trace,
         connected: false,
     };
@@ -275,16 +234,4 @@ pub fn serve(listener: OwnedFd, device: Device, trace: Option<Trace>) -> io::Res
 
     let server = Server::from_owned_fd(listener, true, irqs(device::VECTORS), regions(region_len));
     serve_for_ever(&server, &mut Backend(shared), Backend::disconnect)
-}
-
-/// Serves VMs one after another; `disconnect` forgets each.
-fn serve_for_ever<B: ServerBackend>(server: &Server, backend: &mut B, disconnect: fn(&mut B)) -> ! {
-    loop {
-        let ended = server.run(backend);
-        disconnect(backend);
-        match ended {
-            Ok(()) => info!("VM disconnected"),
-            Err(error) => warn!("connection lost: {error}"),
-        }
-    }
 }

@@ -16,9 +16,10 @@ use super::{
     host::{Answer, Host, Places},
 };
 use crate::{
-    device::{read_registers, PciConfig},
+    device::{plain_config, read_registers},
     memory::GuestMemory,
 };
+use vfio_device::config::ConfigSpace;
 
 /// Length in bytes of BAR 0.
 pub const BAR0_LEN: u64 = 1 << 12;
@@ -42,7 +43,7 @@ pub struct Record {
 
 /// The PCI function.
 pub struct Device {
-    config: PciConfig,
+    config: ConfigSpace,
     /// The host behind it; its faults may be changed at any time.
     pub host: Host,
     places: Places,
@@ -161,6 +162,6 @@ impl Device {
     }
 }
 
-fn config() -> PciConfig {
-    PciConfig::plain(VENDOR_ID, DEVICE_ID, CLASS, REVISION, BAR0_LEN)
+fn config() -> ConfigSpace {
+    plain_config(VENDOR_ID, DEVICE_ID, CLASS, REVISION, BAR0_LEN)
 }

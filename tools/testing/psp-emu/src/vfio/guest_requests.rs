@@ -1,15 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Serves the device of guest requests: no interrupts, no time, so one thread is enough.
 
-use super::{irqs, ram::GuestRam, regions, serve_for_ever};
 use crate::{
-    device::CONFIG_LEN,
     guest_requests::device::{Device, BAR0_LEN},
     trace::Trace,
 };
 use std::{fs::File, io, os::fd::OwnedFd, time::Instant};
 use tracing::error;
 use vfio_bindings::bindings::vfio::{VFIO_PCI_BAR0_REGION_INDEX, VFIO_PCI_CONFIG_REGION_INDEX};
+use vfio_device::{
+    config::CONFIG_LEN,
+    ram::GuestRam,
+    server::{irqs, regions, serve_for_ever},
+};
 use vfio_user::{DmaMapFlags, DmaUnmapFlags, Server, ServerBackend};
 
 /// The device in a VM.

@@ -21,9 +21,9 @@ struct Region {
 }
 
 /// All RAM of the VM that came with a file descriptor. What came without (device memory, mostly) is no
-/// RAM to the firmware.
+/// RAM to the device.
 #[derive(Default)]
-pub(super) struct GuestRam {
+pub struct GuestRam {
     regions: BTreeMap<u64, (u64, Region)>,
 }
 
@@ -33,7 +33,7 @@ impl GuestRam {
     /// # Errors
     ///
     /// When the range wraps around, overlaps what is mapped, or is not in the file.
-    pub(super) fn map(
+    pub fn map(
         &mut self,
         fd: Option<File>,
         offset: u64,
@@ -77,7 +77,7 @@ impl GuestRam {
     /// # Errors
     ///
     /// As for [`map`](Self::map).
-    pub(super) fn dma_map(
+    pub fn dma_map(
         &mut self,
         flags: DmaMapFlags,
         offset: u64,
@@ -91,7 +91,7 @@ impl GuestRam {
     }
 
     /// Serves the protocol's request to unmap.
-    pub(super) fn dma_unmap(&mut self, flags: DmaUnmapFlags, address: u64, size: u64) {
+    pub fn dma_unmap(&mut self, flags: DmaUnmapFlags, address: u64, size: u64) {
         if flags.contains(DmaUnmapFlags::UNMAP_ALL) {
             *self = Self::default();
         } else {
@@ -100,7 +100,7 @@ impl GuestRam {
     }
 
     /// Forgets every piece that lies wholly in the range.
-    pub(super) fn unmap(&mut self, address: u64, size: u64) {
+    pub fn unmap(&mut self, address: u64, size: u64) {
         let end = address.saturating_add(size);
         self.regions
             .retain(|&start, (size, _)| start < address || start + *size > end);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-//! The RAM of the machine the PSP sits in, as the firmware sees it.
+//! The RAM of the machine a device sits in, as the device sees it.
 
 use std::collections::BTreeMap;
 
@@ -68,7 +68,7 @@ pub(crate) fn split<R>(
     Some(pieces)
 }
 
-/// RAM in a vector, for tests and for driving a [`crate::device::Device`] without QEMU.
+/// RAM in a vector, for tests and for driving a device without QEMU.
 #[derive(Clone, Debug)]
 pub struct VecMemory {
     base: u64,

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 //! The interrupt vectors a VM has connected, as eventfds.
 
-use crate::device::VECTORS;
 use std::{
     fs::File,
     io::{self, ErrorKind, Write},
@@ -13,18 +12,40 @@ use vfio_bindings::bindings::vfio::{
 };
 
 /// Vectors of one interrupt type.
-type Set = [Option<File>; VECTORS as usize];
+type Set = Vec<Option<File>>;
 
-/// The connected vectors. The PSP uses vector 0 of whichever type is enabled.
-#[derive(Default)]
-pub(super) struct Vectors {
+/// The connected vectors of a device that uses MSI or MSI-X, whichever is enabled.
+pub struct Vectors {
     msi: Set,
     msix: Set,
 }
 
+fn none(count: u32) -> Set {
+    (0..count).map(|_| None).collect()
+}
+
 impl Vectors {
+    /// So many vectors of each type, none of them connected.
+    #[must_use]
+    pub fn new(count: u32) -> Self {
+        Self {
+            msi: none(count),
+            msix: none(count),
+        }
+    }
+
+    /// Disconnects all vectors.
+    pub fn clear(&mut self) {
+        self.msi.iter_mut().for_each(|vector| *vector = None);
+        self.msix.iter_mut().for_each(|vector| *vector = None);
+    }
+
     /// VFIO_DEVICE_SET_IRQS: connects eventfds to vectors, or disconnects them.
-    pub(super) fn set(
+    ///
+    /// # Errors
+    ///
+    /// When there are not so many vectors.
+    pub fn set(
         &mut self,
         index: u32,
         flags: u32,
@@ -44,24 +65,27 @@ impl Vectors {
         }
         if flags & VFIO_IRQ_SET_DATA_EVENTFD == 0 {
             if count == 0 {
-                *set = Set::default();
+                set.iter_mut().for_each(|vector| *vector = None);
             }
             return Ok(());
         }
-        let range = start.checked_add(count).filter(|&end| end <= VECTORS);
-        let range = range.ok_or(ErrorKind::InvalidInput)?;
-        // CAST: at most VECTORS.
-        let vectors = &mut set[start as usize..range as usize];
+        let end = start.checked_add(count).ok_or(ErrorKind::InvalidInput)?;
+        let range = usize::try_from(start).and_then(|start| Ok(start..usize::try_from(end)?));
+        let range = range.map_err(|_| ErrorKind::InvalidInput)?;
+        let vectors = set.get_mut(range).ok_or(ErrorKind::InvalidInput)?;
         let mut fds = fds.into_iter();
         // Fewer descriptors than vectors: the rest is disconnected.
         vectors.iter_mut().for_each(|vector| *vector = fds.next());
         Ok(())
     }
 
-    /// Raises the PSP's interrupt. Without a connected vector it is lost, as on hardware.
-    pub(super) fn raise(&mut self) {
-        let vector = self.msix[0].as_mut().or(self.msi[0].as_mut());
-        if let Some(Err(error)) = vector.map(|fd| fd.write_all(&1u64.to_ne_bytes())) {
+    /// Raises an interrupt. Without a connected vector it is lost, as on hardware.
+    pub fn raise(&mut self, vector: usize) {
+        let sets = [&mut self.msix, &mut self.msi];
+        let connected = sets
+            .into_iter()
+            .find_map(|set| set.get_mut(vector)?.as_mut());
+        if let Some(Err(error)) = connected.map(|fd| fd.write_all(&1u64.to_ne_bytes())) {
             warn!("cannot raise the interrupt: {error}");
         }
     }

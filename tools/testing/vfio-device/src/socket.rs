@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 //! The listening socket: created without ever touching someone else's file, removed when done.
 
+use signal_hook::{
+    consts::{SIGINT, SIGTERM},
+    iterator::Signals,
+};
 use std::{
     fs,
     io::{self, ErrorKind},
@@ -12,7 +16,7 @@ use std::{
         },
     },
     path::{Path, PathBuf},
-    process,
+    process, thread,
 };
 
 /// Why there is no socket.
@@ -112,12 +116,33 @@ impl Drop for SocketFile {
     }
 }
 
+/// Ends the program cleanly at a signal.
+///
+/// Nothing else is done: what a program keeps in files has to be right at any moment.
+///
+/// # Errors
+///
+/// When signals cannot be waited for.
+pub fn exit_on_signal(file: SocketFile) -> io::Result<()> {
+    let mut signals = Signals::new([SIGTERM, SIGINT])?;
+    let wait = move || {
+        if signals.forever().next().is_some() {
+            drop(file);
+            process::exit(0);
+        }
+    };
+    thread::Builder::new()
+        .name("signals".to_owned())
+        .spawn(wait)?;
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn scratch(name: &str) -> PathBuf {
-        let dir = std::env::temp_dir().join(format!("psp-emu-socket-{}-{name}", process::id()));
+        let dir = std::env::temp_dir().join(format!("vfio-device-socket-{}-{name}", process::id()));
         let _ = fs::remove_dir_all(&dir);
         fs::create_dir(&dir).unwrap();
         dir
