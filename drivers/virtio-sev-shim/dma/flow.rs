@@ -216,9 +216,9 @@ impl Flow {
         cpu: u32,
     ) -> Option<u64> {
         let lane = self.lane(cpu);
-        self.count(lane, Count::Maps, 1);
         let pa = memory.address(original);
         if memory.pool.find(pa).is_some() || direct::contains(pa, len) {
+            self.count(lane, Count::Maps, 1);
             self.count(lane, Count::NotBounced, 1);
             return Some(pa);
         }
@@ -242,6 +242,7 @@ impl Flow {
         }
         let (block, address) = self.take(memory, purpose, lane, &request)?;
         let at = address + offset as u64;
+        self.count(lane, Count::Maps, 1);
         if copied {
             // SAFETY: The caller's buffer, and a block of the pool that is this long and nobody else's: it was given
             // out just now.
