@@ -4,6 +4,7 @@
 
 #![allow(dead_code, unused_imports, unused_macros)] // Each program uses a part.
 
+pub(crate) mod memory;
 pub(crate) mod model;
 pub(crate) mod work;
 

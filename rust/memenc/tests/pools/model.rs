@@ -11,45 +11,8 @@ use memenc::pool::{
     Block, Record, Refusal, Request, ARENA_BYTES, CHUNK_BYTES, GRANULE, LANE_WORDS,
 };
 
+use super::memory::{Granule, Memory, CHUNK_GRANULES, GRANULES};
 use super::{zeros, TestClient, TestPool, IDS};
-
-const GRANULES: usize = ARENA_BYTES / GRANULE;
-const CHUNK_GRANULES: usize = CHUNK_BYTES / GRANULE;
-
-/// Of a granule: its last writer, 0 if none since it was clean; and whose block it is in, 0 if in none.
-#[derive(Clone, Copy, Default)]
-struct Granule {
-    writer: u16,
-    user: u16,
-}
-
-/// The memory of an arena in use.
-struct Memory {
-    base: u64,
-    for_large: bool,
-    granules: Vec<Granule>,
-}
-
-impl Memory {
-    /// Whose small or large blocks are in each chunk; 0 if nobody's.
-    fn users(&self) -> impl Iterator<Item = u16> + '_ {
-        let chunks = self.granules.chunks(CHUNK_GRANULES);
-        chunks.map(|chunk| chunk.iter().map(|granule| granule.user).max().unwrap_or(0))
-    }
-
-    fn free(&self, start: usize, len: usize) -> bool {
-        let mut range = self.granules[start..start + len].iter();
-        range.all(|granule| granule.user == 0)
-    }
-
-    /// Whether no other client has a block in the chunks of this place.
-    fn private(&self, start: usize, len: usize, client: u16) -> bool {
-        let chunk = start / CHUNK_GRANULES * CHUNK_GRANULES;
-        let end = (start + len).next_multiple_of(CHUNK_GRANULES);
-        let mut range = self.granules[chunk..end].iter();
-        range.all(|granule| granule.user == 0 || granule.user == client)
-    }
-}
 
 /// A mapping, or a block that none was noted for.
 pub(crate) enum Live {
