@@ -15,6 +15,9 @@ const CHUNK_ORDER: u32 = (CHUNK_BYTES / GRANULE).trailing_zeros();
 
 /// Nobody else at work, the second time is the last; if the quota comes first, the third.
 const TRIES: u32 = 3;
+/// How many chunks are looked at before a new one is opened: those that have something, but not enough, or that
+/// are others', may be many.
+const PATIENCE: usize = 32;
 
 /// What a block is made of, and log2 of how many.
 enum Made {
@@ -178,7 +181,7 @@ impl<T: Arenas> Pool<T> {
             return Err(Refusal::Quota);
         }
         let open = self.take_hinted(asker, level, order);
-        if let Some(spot) = open.or_else(|| self.take_spare(asker, level, order)) {
+        if let Some(spot) = open.or_else(|| self.take_spare(asker, level, order, PATIENCE)) {
             return Ok(spot);
         }
         let new = match level {
@@ -188,11 +191,10 @@ impl<T: Arenas> Pool<T> {
         match new {
             Ok(spot) => Ok(self.open_cell(asker, level, spot, order)),
             Err(refusal) => {
-                let hints = client.lanes().filter_map(|lane| lane.hint(level));
-                hints
-                    .filter_map(|cell| self.take_run(asker, level, cell, order, false))
-                    .next()
-                    .ok_or(refusal)
+                let spare = self.take_spare(asker, level, order, usize::MAX);
+                let mut hints = client.lanes().filter_map(|lane| lane.hint(level));
+                let kept = |cell| self.take_run(asker, level, cell, order, false);
+                spare.or_else(|| hints.find_map(kept)).ok_or(refusal)
             }
         }
     }
@@ -206,41 +208,65 @@ impl<T: Arenas> Pool<T> {
         piece(level, spot, 0)
     }
 
-    /// A run of pieces from an open cell of this client that no lane keeps; this lane does then.
-    fn take_spare(&self, asker: &Asker<'_, T::Word>, level: Level, order: u32) -> Option<Spot> {
+    /// A run of pieces from an open cell of this client that no lane keeps; this lane does then. No more than
+    /// so many chunks are looked at.
+    fn take_spare(
+        &self,
+        asker: &Asker<'_, T::Word>,
+        level: Level,
+        order: u32,
+        patience: usize,
+    ) -> Option<Spot> {
         if !self.has_spare(asker.id, level) {
             return None;
         }
+        let mut patience = patience;
         for (index, arena) in self.arenas_from(asker.lane.arena(false)) {
-            let Some(spare) = arena.spare(level) else {
-                continue;
-            };
-            for chunk in ones(spare.load()) {
-                let owner = arena.cell(Level::Chunk, chunk)?;
-                if !Cell(owner.load()).open_for(asker.id) {
-                    continue;
-                }
-                let cells = || {
-                    let of_chunk = level.of_chunk(chunk);
-                    of_chunk.filter(|&cell| {
-                        let cell = arena.cell(level, cell);
-                        cell.is_some_and(|cell| Cell(cell.load()).is_spare())
-                    })
+            for chunk in ones(arena.spare(level).map_or(0, Word::load)) {
+                let chunk = Spot {
+                    arena: index,
+                    index: chunk,
                 };
-                for cell in cells() {
-                    let spot = Spot {
-                        arena: index,
-                        index: cell,
-                    };
-                    let run = self.take_run(asker, level, spot, order, true);
-                    if run.is_some() {
-                        return run;
-                    }
-                }
-                if cells().next().is_none() {
-                    retract(spare, 1 << chunk, || cells().next().is_some());
+                patience = patience.checked_sub(1)?;
+                if let Some(run) = self.take_spare_of(asker, level, order, chunk) {
+                    return Some(run);
                 }
             }
+        }
+        None
+    }
+
+    /// The same from cells of one chunk. If there are none, it is not looked at again.
+    fn take_spare_of(
+        &self,
+        asker: &Asker<'_, T::Word>,
+        level: Level,
+        order: u32,
+        chunk: Spot,
+    ) -> Option<Spot> {
+        let cells = || {
+            let spots = level
+                .of_chunk(chunk.index)
+                .map(|index| Spot { index, ..chunk });
+            spots.filter(|&spot| {
+                let cell = self.cell(level, spot);
+                cell.is_some_and(|cell| Cell(cell.load()).is_spare())
+            })
+        };
+        let whole = Cell(self.cell(Level::Chunk, chunk)?.load());
+        if whole.open_for(asker.id) {
+            for spot in cells() {
+                let run = self.take_run(asker, level, spot, order, true);
+                if run.is_some() {
+                    return run;
+                }
+            }
+        } else if whole.is_open() {
+            return None;
+        }
+        if cells().next().is_none() {
+            let spare = self.arenas.get(chunk.arena)?.spare(level)?;
+            retract(spare, 1 << chunk.index, || cells().next().is_some());
         }
         None
     }
