@@ -271,7 +271,6 @@ impl<T: Arenas> Pool<T> {
 
     fn empty_lanes(&self, client: &Client<T::Storage>, hint: u64) {
         for lane in client.lanes() {
-            // Pages first: a chunk with an open page is not idle.
             for level in [Level::Page, Level::Chunk] {
                 if let Ok(old) = lane.set_hint(level, hint) {
                     self.release(client.id, lane.keeper, level, old);

@@ -177,6 +177,21 @@ fn arenas_come_and_go() {
 }
 
 #[test]
+fn arenas_that_are_whole_stay_so_as_long_as_others_will_do() {
+    let pool: TestPool<AtomicU64> = pool(2);
+    let one = client(&pool, 1, 1);
+    let first = get(&pool, &one, CHUNK_BYTES).unwrap();
+    // The lane was at the second arena last.
+    let second = get(&pool, &one, ARENA_BYTES).unwrap();
+    assert_eq!((first.arena(), second.arena()), (0, 1));
+    pool.free(&one, 0, second);
+    for len in [GRANULE, PAGE, CHUNK_BYTES, ARENA_BYTES / 2] {
+        assert_eq!(get(&pool, &one, len).unwrap().arena(), 0, "{len}");
+    }
+    assert_eq!(pool.largest_free(), ARENA_BYTES);
+}
+
+#[test]
 fn what_a_lane_only_keeps_stands_in_nobodys_way() {
     let pool: TestPool<AtomicU64> = pool(1);
     let (one, two) = (client(&pool, 1, 2), client(&pool, 2, 1));
@@ -193,6 +208,19 @@ fn what_a_lane_only_keeps_stands_in_nobodys_way() {
     assert_eq!(get(&pool, &one, 1), Err(Refusal::Exhausted));
     pool.free(&two, 0, block.unwrap());
     assert_eq!((pool.retire(0), pool.highest(&two)), (Some(base(0)), 64));
+}
+
+#[test]
+fn a_lane_keeps_again_what_it_was_made_to_give_up() {
+    let pool: TestPool<AtomicU64> = pool(1);
+    let one = client(&pool, 1, 1);
+    for _ in 0..2 {
+        let block = get(&pool, &one, PAGE).unwrap();
+        pool.free(&one, 0, block);
+        assert_eq!(pool.held(&one), 1);
+        assert!(pool.reclaim());
+        assert_eq!(pool.held(&one), 0);
+    }
 }
 
 #[test]

@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A pool of loom's atomics, whose memory loom watches.
+//!
+//! The memory is one cell of loom's for each of the first pages of a chunk: it reports any two accesses of which
+//! neither comes after the other. So whoever gets a block also gets to see that it is his alone.
+
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::OnceLock;
+
+use loom::cell::UnsafeCell;
+use loom::sync::atomic::AtomicU64;
+use loom::sync::Arc;
+use memenc::pool::{Block, Refusal, Word, ARENA_BYTES, CHUNK_BYTES, SMALL_ARENA_BYTES};
+
+use super::pools::{self, bytes, client, empty, word, Fresh, TestClient, TestPool};
+
+pub(crate) const PAGE: usize = 4096;
+/// The pages of each chunk that are watched.
+const WATCHED: usize = 3;
+
+/// Made on first use, as an arena has thousands. What threads share has to be made before they start: see
+/// [`Fresh`].
+pub(crate) struct Loom(OnceLock<AtomicU64>);
+
+impl Fresh for Loom {
+    /// The words of lanes, clients and the directory; an arena's head, its chunks, and the pages of those chunks
+    /// that tests leave free.
+    fn fresh(index: usize) -> Self {
+        let loom = Loom(OnceLock::new());
+        if index < 72 || [0, 29, 30, 31].contains(&((index - 72) / 16)) {
+            loom.get();
+        }
+        loom
+    }
+}
+
+impl Loom {
+    fn get(&self) -> &AtomicU64 {
+        self.0.get_or_init(|| AtomicU64::new(0))
+    }
+}
+
+word!(Loom);
+
+/// A page: what loom watches, and who wrote it last.
+#[derive(Default)]
+struct Page(UnsafeCell<()>, AtomicU16);
+
+/// One arena of 2 MiB, and two clients with two lanes each.
+pub(crate) struct World {
+    pub(crate) pool: TestPool<Loom>,
+    pub(crate) clients: [TestClient<Loom>; 2],
+    pages: Vec<Page>,
+}
+
+impl World {
+    /// All but so many of the 32 chunks are taken by a third client.
+    pub(crate) fn new(chunks: usize) -> Arc<Self> {
+        let pool = empty(1);
+        pool.add(0, ARENA_BYTES as u64, SMALL_ARENA_BYTES).unwrap();
+        let clients = [client(&pool, 1, 2), client(&pool, 2, 2)];
+        let third = client(&pool, 3, 1);
+        let mut rest = 32 - chunks;
+        while rest > 0 {
+            let count = 1 << rest.ilog2();
+            pools::get(&pool, &third, count * CHUNK_BYTES).unwrap();
+            rest -= count;
+        }
+        let pages = std::iter::repeat_with(Page::default);
+        let world = World {
+            pool,
+            clients,
+            pages: pages.take(32 * WATCHED).collect(),
+        };
+        Arc::new(world)
+    }
+
+    /// The watched pages of a piece of the arena.
+    fn pages(&self, offset: usize, len: usize) -> impl Iterator<Item = &Page> {
+        let pages = offset / PAGE..(offset + len).div_ceil(PAGE);
+        pages
+            .filter(|page| page % 16 < WATCHED)
+            .map(|page| &self.pages[page / 16 * WATCHED + page % 16])
+    }
+
+    pub(crate) fn alloc(&self, id: u16, lane: usize, len: usize) -> Result<Block, Refusal> {
+        let scrub = |_, offset, len| {
+            for page in self.pages(offset, len) {
+                page.0.with_mut(|_| ());
+                page.1.store(0, Ordering::Relaxed);
+            }
+        };
+        let client = &self.clients[usize::from(id) - 1];
+        let block = self.pool.alloc(client, lane, &bytes(len), scrub)?;
+        self.write(id, &block);
+        Ok(block)
+    }
+
+    /// As the client's device does. Granules share a page: there loom is not asked.
+    fn write(&self, id: u16, block: &Block) {
+        for page in self.pages(block.offset(), block.len()) {
+            if block.len() >= PAGE {
+                page.0.with_mut(|_| ());
+            }
+            let last = page.1.swap(id, Ordering::Relaxed);
+            assert!(last == 0 || last == id, "{id} sees what {last} wrote");
+        }
+    }
+
+    pub(crate) fn free(&self, id: u16, lane: usize, block: Block) {
+        self.write(id, &block);
+        self.pool
+            .free(&self.clients[usize::from(id) - 1], lane, block);
+    }
+
+    /// Frees what is left, after which both clients hold nothing and can be closed.
+    pub(crate) fn finish(&self, blocks: impl IntoIterator<Item = (u16, Block)>) {
+        for (id, block) in blocks {
+            self.free(id, 0, block);
+        }
+        for client in &self.clients {
+            assert_eq!((client.bytes(), self.pool.close(client)), (0, 0));
+        }
+    }
+
+    /// How many blocks of this size a client can get now; all are freed again.
+    pub(crate) fn room(&self, id: u16, len: usize) -> usize {
+        let blocks: Vec<_> = std::iter::from_fn(|| self.alloc(id, 0, len).ok()).collect();
+        let count = blocks.len();
+        for block in blocks {
+            self.free(id, 0, block);
+        }
+        count
+    }
+}
