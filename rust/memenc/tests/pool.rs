@@ -211,6 +211,27 @@ fn what_a_lane_only_keeps_stands_in_nobodys_way() {
 }
 
 #[test]
+fn a_client_at_its_quota_gets_what_it_and_others_only_keep() {
+    let pool: TestPool<AtomicU64> = pool(1);
+    let (one, two, three) = (
+        client(&pool, 1, 1),
+        client(&pool, 2, 1),
+        client(&pool, 3, 1),
+    );
+    pool.set_quota(&one, 2);
+    for chunks in [32, 16, 8, 4, 2] {
+        get(&pool, &three, chunks * CHUNK_BYTES).unwrap();
+    }
+    // A chunk each, side by side.
+    for client in [&one, &two] {
+        let block = get(&pool, client, PAGE).unwrap();
+        pool.free(client, 0, block);
+    }
+    let both = pool.alloc(&one, 0, &bytes(2 * CHUNK_BYTES), |_, _, _| {});
+    assert_eq!(both.map(|block| block.len()), Ok(2 * CHUNK_BYTES));
+}
+
+#[test]
 fn a_lane_keeps_again_what_it_was_made_to_give_up() {
     let pool: TestPool<AtomicU64> = pool(1);
     let one = client(&pool, 1, 1);
@@ -221,6 +242,23 @@ fn a_lane_keeps_again_what_it_was_made_to_give_up() {
         assert!(pool.reclaim());
         assert_eq!(pool.held(&one), 0);
     }
+}
+
+#[test]
+fn a_lane_does_not_give_up_what_another_keeps_by_now() {
+    let pool: TestPool<AtomicU64> = pool(1);
+    let one = client(&pool, 1, 2);
+    let on = |lane| pool.alloc(&one, lane, &bytes(PAGE), |_, _, _| {}).unwrap();
+    pool.free(&one, 0, on(0));
+    pool.reclaim();
+    pool.free(&one, 0, on(1));
+    // The first lane still takes from that chunk, until it is full.
+    let blocks: Vec<_> = (0..=CHUNK_BYTES / PAGE).map(|_| on(0)).collect();
+    assert_eq!(pool.held(&one), 2);
+    for block in blocks {
+        pool.free(&one, 0, block);
+    }
+    assert_eq!(pool.held(&one), 2);
 }
 
 #[test]

@@ -267,12 +267,16 @@ fn a_mapping_is_ended_by_one_of_two() {
             Some(())
         };
         let (one, two) = both(&world, end, move |w: &World| w.pool.take(0, offset));
-        let got = match (one, two) {
+        let (block, taken) = match (one, two) {
             (Some(()), None) => world.pool.take(0, offset),
-            (Some(()), Some(second)) => Some(second),
-            (None, first) => first,
-        };
-        let (block, _) = got.expect("one of them");
+            // The second one took what the first one noted.
+            (Some(()), Some((_, taken))) if taken.len == 9 => panic!("both got it"),
+            (_, taken) => taken,
+        }
+        .expect("one of them");
+        let whole = [(0x1234, 9), (0x5678, 10)].contains(&(taken.original, taken.len));
+        assert!(whole, "halves of two");
+        assert_eq!(world.pool.take(0, offset), None);
         world.finish([(1, block)]);
     });
 }

@@ -202,6 +202,12 @@ impl Model {
                 0,
                 "up to the chunk's end"
             );
+            let chunk = offset / CHUNK_BYTES * CHUNK_GRANULES;
+            let mut granules = memory.granules[chunk..chunk + CHUNK_GRANULES].iter();
+            assert!(
+                granules.any(|granule| granule.writer != 0),
+                "scrubbed though clean"
+            );
             // What is overwritten may end within a granule.
             for granule in &mut memory.granules[offset.div_ceil(GRANULE)..(offset + len) / GRANULE]
             {
