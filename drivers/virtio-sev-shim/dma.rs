@@ -308,6 +308,15 @@ extern "C" fn sev_shim_send_limit(queues: c_uint) -> c_uint {
     })
 }
 
+/// Bytes of the largest request to a disk.
+#[no_mangle]
+extern "C" fn sev_shim_largest_request() -> c_uint {
+    let limit = with_dma(|dma| dma.registry.lock().largest_request(&dma.memory));
+    limit.map_or(c_uint::MAX, |limit| {
+        c_uint::try_from(limit).unwrap_or(c_uint::MAX)
+    })
+}
+
 /// Has the pool grow; whether it is larger than it must be.
 #[no_mangle]
 extern "C" fn sev_shim_pool_grow() -> bool {

@@ -56,7 +56,7 @@ void sev_shim_give_back(void);
 int sev_shim_rebind(const char *name);
 ssize_t sev_shim_list_bound(char *buf);
 
-/* net.c */
+/* limits.c */
 void sev_shim_shares_changed(void);
 
 /* pool_work.c and dma.rs */

@@ -14,6 +14,8 @@
 #include <linux/sysfs.h>
 #include <linux/virtio.h>
 #include <linux/virtio_config.h>
+#include <linux/virtio_ids.h>
+#include <linux/virtio_scsi.h>
 
 #include "shim.h"
 #include "virtio.h"
@@ -114,6 +116,21 @@ static int finalize_features(struct virtio_device *vdev)
 	return ret;
 }
 
+/* Disks of SCSI are found later than the driver is bound: it is told what they can take at most. */
+static void get_config(struct virtio_device *vdev, unsigned int offset, void *buf, unsigned int len)
+{
+	const unsigned int at = offsetof(struct virtio_scsi_config, max_sectors);
+	struct virtio_scsi_config *config = buf - offset;
+	u32 most;
+
+	adoption_of(vdev)->original->get(vdev, offset, buf, len);
+	if (vdev->id.device != VIRTIO_ID_SCSI || offset > at || offset + len < at + sizeof(most))
+		return;
+	most = virtio32_to_cpu(vdev, config->max_sectors);
+	if (!most || most > sev_shim_largest_sectors())
+		config->max_sectors = cpu_to_virtio32(vdev, sev_shim_largest_sectors());
+}
+
 static void describe(struct virtio_device *vdev, struct sev_shim_device *to)
 {
 	u64 features[VIRTIO_FEATURES_U64S];
@@ -154,6 +171,7 @@ static void adopt(struct virtio_device *vdev)
 	adoption->original = vdev->config;
 	adoption->config = *vdev->config;
 	adoption->config.finalize_features = finalize_features;
+	adoption->config.get = get_config;
 	vdev->config = &adoption->config;
 	vdev->vmap.dma_dev = vdev->dev.parent;
 	vdev->map = &sev_shim_map_ops;
@@ -182,6 +200,10 @@ static int notified(struct notifier_block *block, unsigned long action, void *da
 	case BUS_NOTIFY_BIND_DRIVER:
 		if (READ_ONCE(active) && !sev_shim_is_adopted(vdev))
 			adopt(vdev);
+		break;
+	case BUS_NOTIFY_BOUND_DRIVER:
+		if (sev_shim_is_adopted(vdev))
+			sev_shim_limit_disks(vdev);
 		break;
 	case BUS_NOTIFY_UNBOUND_DRIVER:
 	case BUS_NOTIFY_DRIVER_NOT_BOUND:
@@ -226,6 +248,22 @@ static int note_bound(struct device *dev, void *unused)
 		}
 	}
 	return 0;
+}
+
+static int limit_adopted(struct device *dev, void *unused)
+{
+	/* Its driver stays bound meanwhile. */
+	scoped_guard(device, dev) {
+		if (dev->driver && sev_shim_is_adopted(dev_to_virtio(dev)))
+			sev_shim_limit_disks(dev_to_virtio(dev));
+	}
+	return 0;
+}
+
+/* Those of all adopted devices. */
+void sev_shim_limit_all_disks(void)
+{
+	bus_for_each_dev(anchor.driver.bus, NULL, NULL, limit_adopted);
 }
 
 static int register_all(void)

@@ -26,6 +26,7 @@ struct sev_shim_device {
 
 /* virtio.c and dma.rs */
 bool sev_shim_is_adopted(const struct virtio_device *vdev);
+void sev_shim_limit_all_disks(void);
 int sev_shim_adopt(const struct sev_shim_device *device, bool no_memory, u64 *hidden);
 void sev_shim_release(int slot);
 void sev_shim_note_bound(const struct sev_shim_device *device);
@@ -41,9 +42,12 @@ void sev_shim_free_coherent(struct device *parent, u64 addr, u32 cpu);
 bool sev_shim_is_bounced(u64 addr);
 size_t sev_shim_max_mapping(void);
 
-/* net.c and dma.rs */
+/* limits.c and dma.rs */
 int sev_shim_watch_nets(void);
 void sev_shim_unwatch_nets(void);
+void sev_shim_limit_disks(struct virtio_device *vdev);
+unsigned int sev_shim_largest_sectors(void);
 unsigned int sev_shim_send_limit(unsigned int queues);
+unsigned int sev_shim_largest_request(void);
 
 #endif

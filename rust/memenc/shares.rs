@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! How the pool is divided, so that no device can starve another: each has two equal shares, one for what it
-//! sends and one for what it receives.
+//! How the pool is divided, so that no device can starve another.
+
+use crate::pool::CHUNK_BYTES;
 
 /// The largest packet a network device is given at once, with its headers: `GSO_MAX_SIZE` in Linux, rounded up.
 pub const LARGEST_PACKET: u64 = 68 << 10;
@@ -66,11 +67,59 @@ impl Bounds {
         (self.units() - large) * self.unit
     }
 
-    /// Bytes of a share if `devices` devices have two each. A sixteenth is nobody's: rings live there.
-    pub fn share(&self, devices: u64) -> u64 {
+    /// Bytes of each of so many shares. A sixteenth is nobody's: rings live there.
+    pub fn share(&self, shares: u64) -> u64 {
         let all = self.for_all();
-        each(all - all / 16, 2 * devices)
+        each(all - all / 16, shares)
     }
+}
+
+/// How many shares a device has, and what for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shares {
+    /// What it reads and what it writes comes and goes, by request: one pot for both.
+    Together(u64),
+    /// What it may write lies in wait, and must not keep out what it is to read.
+    Apart {
+        /// For buffers it reads.
+        send: u64,
+        /// For buffers it writes.
+        receive: u64,
+    },
+}
+
+impl Shares {
+    /// Those of a kind of device.
+    pub fn of(id: u32) -> Self {
+        match id {
+            // Disks and file systems.
+            2 | 8 | 9 | 26 => Shares::Together(2),
+            // Rings full of buffers of up to a page.
+            1 => Shares::Apart {
+                send: 1,
+                receive: 2,
+            },
+            _ => Shares::Apart {
+                send: 1,
+                receive: 1,
+            },
+        }
+    }
+
+    /// How many in all.
+    pub fn count(self) -> u64 {
+        match self {
+            Shares::Together(count) => count,
+            Shares::Apart { send, receive } => send + receive,
+        }
+    }
+}
+
+/// Bytes that a single request to a device with [`Shares::Together`] may have, so that it fits into its two shares: its
+/// pieces take up to twice their length in the pool, and what it holds are whole chunks.
+pub fn largest_request(share: u64) -> u64 {
+    let chunk = CHUNK_BYTES as u64;
+    (2 * share & !(chunk - 1)) / 2
 }
 
 /// What each of so many gets; all of it if there are none.
@@ -120,6 +169,21 @@ mod tests {
     }
 
     #[test]
+    fn a_request_fits_whatever_its_pieces_are() {
+        let Shares::Together(count) = Shares::of(2) else {
+            panic!("a disk is a disk");
+        };
+        for share in [0, 4095, 32 << 10, 245_760, 1 << 20, (1 << 20) + 5000] {
+            let chunks = count * share / CHUNK_BYTES as u64;
+            let most = chunks * CHUNK_BYTES as u64;
+            assert!(2 * largest_request(share) <= most, "{share}");
+            assert_eq!(largest_request(share) % 4096, 0);
+        }
+        assert_eq!(Shares::of(1).count(), 3);
+        assert_eq!(Shares::of(4).count(), 2);
+    }
+
+    #[test]
     fn a_packet_more_than_the_limit_still_fits() {
         assert_eq!(queue_limit(1 << 20, 2), (1 << 18) - LARGEST_PACKET);
         assert_eq!(queue_limit(1000, 4), 0);
@@ -129,7 +193,7 @@ mod tests {
         #![proptest_config(crate::cases())]
 
         #[test]
-        fn shares_fit(min: u32, max in 0u32..4096, ram in 0u64..1 << 40, devices in 1u64..100) {
+        fn shares_fit(min: u32, max in 0u32..4096, ram in 0u64..1 << 40, shares in 1u64..400) {
             let bounds = Bounds::new(min, max, ram);
             prop_assert!(bounds.min <= bounds.max);
             prop_assert!(bounds.min >= 2 * bounds.unit);
@@ -137,7 +201,7 @@ mod tests {
             let large = (0..bounds.units()).filter(|index| Bounds::is_for_large(*index)).count() as u64;
             prop_assert!(large >= 1);
             prop_assert_eq!(bounds.for_all() + large * bounds.unit, bounds.max);
-            prop_assert!(2 * devices * bounds.share(devices) < bounds.for_all());
+            prop_assert!(shares * bounds.share(shares) < bounds.for_all());
         }
 
         #[test]

@@ -21,7 +21,10 @@ use memenc::{
         Terms, //
     },
     pool::CHUNK_BYTES,
-    shares, //
+    shares::{
+        self,
+        Shares, //
+    }, //
 };
 
 use crate::ffi;
@@ -117,9 +120,16 @@ impl Registry {
         let judged = admission::judge(&what.offer, policy).and_then(|terms| {
             let slot = self.free_slot().ok_or(Reason::TooMany)?;
             let name = CString::try_from(what.name).map_err(|_| Reason::NoMemory)?;
-            let flow = Flow::new(memory, name, slot, what.align_mask, copy_in)
-                .and_then(|flow| Ok(Arc::new(flow, GFP_KERNEL)?))
-                .map_err(|_| Reason::NoMemory)?;
+            let flow = Flow::new(
+                memory,
+                name,
+                slot,
+                what.align_mask,
+                copy_in,
+                Shares::of(what.offer.id),
+            )
+            .and_then(|flow| Ok(Arc::new(flow, GFP_KERNEL)?))
+            .map_err(|_| Reason::NoMemory)?;
             Ok((slot, flow, terms))
         });
         match judged {
@@ -260,14 +270,19 @@ impl Registry {
     /// Bytes of a share as things are.
     pub(super) fn share(&self, memory: &Memory) -> u64 {
         let mut count = 0;
-        self.for_each(&mut |_| count += 1);
+        self.for_each(&mut |flow| count += flow.shares.count());
         memory.bounds.share(count)
     }
 
     fn divide(&self, memory: &Memory) {
-        let chunks = (self.share(memory) / CHUNK_BYTES as u64).max(1);
-        self.for_each(&mut |flow| flow.set_share(memory, chunks));
+        let share = self.share(memory);
+        self.for_each(&mut |flow| flow.set_share(memory, share));
         ffi::shares_changed();
+    }
+
+    /// Bytes of the largest request to a disk.
+    pub(super) fn largest_request(&self, memory: &Memory) -> u64 {
+        shares::largest_request(self.share(memory))
     }
 
     /// Bytes that each of so many send queues of a device may hold.

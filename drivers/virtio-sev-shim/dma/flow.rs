@@ -11,14 +11,18 @@ use kernel::{
     prelude::*,
     str::CString, //
 };
-use memenc::pool::{
-    Block,
-    Client,
-    Found,
-    Record,
-    Refusal,
-    Request,
-    LANE_WORDS, //
+use memenc::{
+    pool::{
+        Block,
+        Client,
+        Found,
+        Record,
+        Refusal,
+        Request,
+        CHUNK_BYTES,
+        LANE_WORDS, //
+    },
+    shares::Shares, //
 };
 
 use super::{
@@ -67,9 +71,9 @@ impl Direction {
 /// What a device has memory for; each has a share of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Purpose {
-    /// Buffers it reads.
+    /// Buffers it reads, or all.
     Send,
-    /// Buffers it only writes.
+    /// Buffers it writes, if they have shares of their own.
     Receive,
     /// Rings, which stay.
     Ring,
@@ -110,6 +114,7 @@ pub(crate) struct Flow {
     /// Low bits of an address that must stay as they are.
     align_mask: u64,
     copy_in: bool,
+    pub(super) shares: Shares,
 }
 
 impl Flow {
@@ -124,6 +129,7 @@ impl Flow {
         slot: usize,
         align_mask: u64,
         copy_in: bool,
+        shares: Shares,
     ) -> Result<Self> {
         let lanes = ffi::cpus().clamp(1, MAX_LANES).next_power_of_two();
         let client = |purpose: usize| {
@@ -140,19 +146,34 @@ impl Flow {
             refused: [const { words::Word::new(0) }; 4],
             align_mask,
             copy_in,
+            shares,
         })
     }
 
-    /// Sets the two shares, in chunks.
-    pub(super) fn set_share(&self, memory: &Memory, chunks: u64) {
-        for purpose in [Purpose::Send, Purpose::Receive] {
+    /// Sets what a share is, in bytes.
+    pub(super) fn set_share(&self, memory: &Memory, share: u64) {
+        let (send, receive) = match self.shares {
+            Shares::Together(count) => (count, 0),
+            Shares::Apart { send, receive } => (send, receive),
+        };
+        for (purpose, count) in [(Purpose::Send, send), (Purpose::Receive, receive)] {
+            let chunks = (count * share / CHUNK_BYTES as u64).max(1);
             memory.pool.set_quota(self.client(purpose), chunks);
         }
     }
 
-    /// Chunks of each share.
-    pub(super) fn share(&self, memory: &Memory) -> u64 {
-        memory.pool.quota(self.client(Purpose::Send))
+    /// Chunks it may hold: for buffers it reads, and for those it writes.
+    pub(super) fn quotas(&self, memory: &Memory) -> (u64, u64) {
+        let quota = |direction| memory.pool.quota(self.client(self.purpose(direction)));
+        (quota(Direction::ToDevice), quota(Direction::FromDevice))
+    }
+
+    #[inline]
+    fn purpose(&self, direction: Direction) -> Purpose {
+        match (self.shares, direction) {
+            (Shares::Apart { .. }, Direction::FromDevice) => Purpose::Receive,
+            _ => Purpose::Send,
+        }
     }
 
     /// Bytes in blocks, and chunks at most.
@@ -232,10 +253,7 @@ impl Flow {
             overwritten: if copied { len } else { 0 },
             lasting: false,
         };
-        let purpose = match direction {
-            Direction::FromDevice => Purpose::Receive,
-            _ => Purpose::Send,
-        };
+        let purpose = self.purpose(direction);
         if len + offset > memory.largest() {
             self.refuse(memory, Refusal::TooLarge, len);
             return None;

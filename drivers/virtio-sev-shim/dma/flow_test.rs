@@ -8,7 +8,10 @@ use kernel::{
 };
 use memenc::{
     pool::Refusal,
-    shares::Bounds, //
+    shares::{
+        Bounds,
+        Shares, //
+    }, //
 };
 
 use super::{
@@ -41,7 +44,7 @@ fn pool() -> Result<Pin<KBox<Memory>>> {
 
 fn device(memory: &Memory, slot: usize, align_mask: u64, copy_in: bool) -> Result<Flow> {
     let name = CString::try_from(c"kunit")?;
-    Flow::new(memory, name, slot, align_mask, copy_in)
+    Flow::new(memory, name, slot, align_mask, copy_in, Shares::of(1))
 }
 
 impl Rig {
@@ -409,7 +412,7 @@ mod tests {
         assert!(rig.memory.grow());
         taken.push(rig.map(&mut half, Direction::FromDevice)?, GFP_KERNEL)?;
         // A share, which what comes and goes in the unit for large blocks does not count for.
-        rig.flow.set_share(&rig.memory, 16);
+        rig.flow.set_share(&rig.memory, 512 << 10);
         assert!(rig.map(&mut half, Direction::FromDevice).is_err());
         assert_eq!(refused(Refusal::Quota), 1);
         for address in taken {

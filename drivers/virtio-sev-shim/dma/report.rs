@@ -70,9 +70,9 @@ pub(super) fn device(device: &Arc<Device>, out: &mut fmt::Formatter<'_>) -> fmt:
     };
     writeln!(out, "access_platform: {access}")?;
     writeln!(out, "hidden_features: {:#x}", terms.hidden)?;
-    let Some((held, most, share)) = with_dma(|dma| {
+    let Some((held, most, (send, receive))) = with_dma(|dma| {
         let (held, most) = flow.held(&dma.memory);
-        (held, most, flow.share(&dma.memory))
+        (held, most, flow.quotas(&dma.memory))
     }) else {
         return Ok(());
     };
@@ -83,7 +83,8 @@ pub(super) fn device(device: &Arc<Device>, out: &mut fmt::Formatter<'_>) -> fmt:
     writeln!(out, "copied_in: {}", flow.counted(Count::CopiedIn))?;
     writeln!(out, "copied_out: {}", flow.counted(Count::CopiedOut))?;
     writeln!(out, "not_bounced: {}", flow.counted(Count::NotBounced))?;
-    writeln!(out, "share: {}", share * CHUNK_BYTES as u64)?;
+    writeln!(out, "share_send: {}", send * CHUNK_BYTES as u64)?;
+    writeln!(out, "share_receive: {}", receive * CHUNK_BYTES as u64)?;
     refusals(&flow.refused, out)
 }
 
