@@ -10,11 +10,12 @@ use std::sync::Arc;
 use pools::work::Site;
 
 /// Miri is slow.
-const STEPS: usize = if cfg!(miri) { 30 } else { 20_000 };
+const STEPS: usize = if cfg!(miri) { 10 } else { 20_000 };
+const ARENAS: usize = if cfg!(miri) { 1 } else { 2 };
 
 #[test]
 fn threads_never_have_the_same_memory_and_nothing_is_lost() {
-    let site = Site::<AtomicU64>::new(2, 3, 2);
+    let site = Site::<AtomicU64>::new(ARENAS, 3, 2);
     std::thread::scope(|scope| {
         for seed in 1..=3 {
             let site = &site;
