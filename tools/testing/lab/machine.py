@@ -13,8 +13,8 @@ from .errors import LabError
 
 # What must not get lost on the way through sudo.
 KEPT_BY_SUDO = ("HOME", "PATH", "TERM", "KDIR", "DEBIAN_MIRROR", "XDG_CACHE_HOME", "http_proxy", "https_proxy", "no_proxy",
-                "SSL_CERT_FILE", "SSL_CERT_DIR", "SEV_CYCLES", "SEV_SEED", "SEV_SOAK_SECONDS", "SEV_EXHAUST_SECONDS",
-                "SEV_STORM_SECONDS")
+                "SSL_CERT_FILE", "SSL_CERT_DIR", "SEV_CYCLES", "SEV_HOSTILE", "SEV_SEED", "SEV_SOAK_SECONDS",
+                "SEV_EXHAUST_SECONDS", "SEV_STORM_SECONDS")
 
 
 def become_root():

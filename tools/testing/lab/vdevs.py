@@ -17,6 +17,8 @@ PAGE = 4096
 # A line of sev-map's.
 SHARED_RANGE = re.compile(r"^(0x[0-9a-f]+)-(0x[0-9a-f]+) +\d+ pages shared", re.MULTILINE)
 
+MASK = (1 << 64) - 1
+
 # How many addresses an answer names.
 NAMED = 4
 
@@ -56,6 +58,17 @@ def print_help():
     root = toolroot.get()
     print(sandbox.output(root, [programs.vdev(root), "--socket", "/none", "blk,hostile=help"]))
     return 0
+
+
+def pattern(length):
+    """What a disk with the option `pattern` has on it."""
+    words = []
+    for state in range(0, length, 8):
+        word = (state + 0x9e3779b97f4a7c15) & MASK
+        word = ((word ^ word >> 30) * 0xbf58476d1ce4e5b9) & MASK
+        word = ((word ^ word >> 27) * 0x94d049bb133111eb) & MASK
+        words.append((word ^ word >> 31).to_bytes(8, "little"))
+    return b"".join(words)
 
 
 def events(log, begin=0):

@@ -7,27 +7,15 @@ import shutil
 
 from lab.paths import CHECKOUT
 from lab.suites import Failure, contains, equal, watched
+from lab.vdevs import pattern
 
 KERNELS = ("debian", "kunit")
 GUEST = ("run", "--role", "guest", "--driver", "none")
 QUICK = (*GUEST, "--kernel", "kunit", "--smp", "1", "--mem", "256")
 EXIT_USAGE, EXIT_LAB = 2, 125
 
-MASK = (1 << 64) - 1
-
 # Asks what has become of the pages of the first device.
 ASK = 'exec 9<>/dev/lab-host; echo "vdev-pages 1" >&9; read -r pages <&9; echo "$pages"'
-
-
-def pattern(length):
-    """What a disk with the option `pattern` has on it."""
-    words = []
-    for state in range(0, length, 8):
-        word = (state + 0x9e3779b97f4a7c15) & MASK
-        word = ((word ^ word >> 30) * 0xbf58476d1ce4e5b9) & MASK
-        word = ((word ^ word >> 27) * 0x94d049bb133111eb) & MASK
-        words.append((word ^ word >> 31).to_bytes(8, "little"))
-    return b"".join(words)
 
 
 def lines(result):
@@ -104,6 +92,23 @@ def test_a_stock_guest_refuses_devices_without_access_platform(context):
     equal([name for name in names if name.startswith(("vd", "eth"))], [], "disks and interfaces")
     refusals = [line.split(":")[1].strip() for line in names if "must provide" in line]
     equal(refusals, ["device must provide VIRTIO_F_ACCESS_PLATFORM"] * 2, "what the kernel says")
+
+
+def test_an_admitted_device_sees_nothing_but_shared_memory(context):
+    """Without ACCESS_PLATFORM, through the guest helper's pool; one that is not admitted is refused as ever."""
+    share = context.directory
+    shutil.copy(CHECKOUT / "tools/testing/guest/reflected.py", share)
+    script = f"""modprobe af_packet; ip link set eth0 up; python3 /mnt/share/reflected.py eth0 200 2
+dd if=/dev/vda bs=64k iflag=direct status=none | sha256sum; {ASK}; echo "vdev-pages 2" >&9; read -r pages <&9; echo "$pages" """
+    devices = ("--vdev", "blk,size=4M,pattern,no-access-platform", "--vdev", "net,no-access-platform")
+    rust = ("run", "--role", "guest", "--io-tools", "--share", share, *devices, "--module-param")
+    result = context.lab(*rust, "virtio_sev_shim.admit=blk,net", "--", "sh", "-c", watched(script))
+    found, digest, *pages = lines(result)
+    equal((found, digest.split()[0]), ("400 right 0 late", hashlib.sha256(pattern(4 << 20)).hexdigest()), "frames and contents")
+    for line in pages:
+        shared(line, 10)
+    result = context.lab(*rust, "virtio_sev_shim.admit=net", "--", "sh", "-c", "ls /sys/block /sys/class/net")
+    equal([name for name in lines(result) if name.startswith(("vd", "eth"))], ["eth0"], "disks and interfaces when only cards are admitted")
 
 
 def test_a_plain_machine_can_have_them_too(context):
