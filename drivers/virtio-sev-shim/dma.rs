@@ -116,14 +116,9 @@ impl Service {
             return Ok(None);
         }
         let bounds = Bounds::new(ffi::pool_min(), ffi::pool_max(), ffi::ram());
-        let memory = Memory::new(bounds).or_else(|error| match bounds.smaller() {
-            // Large blocks are rare in memory that has been used for long.
-            Some(bounds) if error == ENOMEM => Memory::new(bounds),
-            _ => Err(error),
-        })?;
+        let memory = Memory::new(bounds)?;
         let root = debugfs::Dir::new(c"virtio_sev_shim");
         let registry = Registry::new(root.subdir(c"devices"));
-        let size = memory.size();
         let dma = KBox::pin_init(
             pin_init!(Dma {
                 memory,
@@ -147,8 +142,8 @@ impl Service {
         // From here on dropping it undoes everything.
         ffi::take_over()?;
         pr_info!(
-            "DMA of virtio devices through the pool: {} MiB now, {} at most, largest mapping {} KiB\n",
-            size >> 20,
+            "DMA of virtio devices through the pool: {} MiB at least, {} at most, largest mapping {} KiB\n",
+            service.dma.memory.bounds.min >> 20,
             service.dma.memory.bounds.max >> 20,
             service.dma.memory.bounds.unit >> 10
         );

@@ -42,14 +42,6 @@ impl Bounds {
         Bounds { min, max, unit }
     }
 
-    /// The same with small units; `None` if they are.
-    pub fn smaller(&self) -> Option<Self> {
-        (self.unit > SMALL_UNIT).then_some(Bounds {
-            unit: SMALL_UNIT,
-            ..*self
-        })
-    }
-
     /// Units at most.
     pub fn units(&self) -> u64 {
         self.max >> self.unit.trailing_zeros()

@@ -119,6 +119,7 @@ impl Registry {
     ) -> Result<(usize, Terms), Reason> {
         let judged = admission::judge(&what.offer, policy).and_then(|terms| {
             let slot = self.free_slot().ok_or(Reason::TooMany)?;
+            memory.fill().map_err(|_| Reason::NoMemory)?;
             let name = CString::try_from(what.name).map_err(|_| Reason::NoMemory)?;
             let flow = Flow::new(
                 memory,
@@ -157,6 +158,7 @@ impl Registry {
                 pr_info!("{}: not adopted: {}\n", what.name, format_args!("{reason}"));
                 // The log says it, if nothing else can.
                 let _ = self.note(what, Standing::Left(reason));
+                self.divide(memory);
                 Err(reason)
             }
         }
@@ -274,7 +276,11 @@ impl Registry {
         memory.bounds.share(count)
     }
 
+    /// Divides the pool among the devices there are; without any it is given back.
     fn divide(&self, memory: &Memory) {
+        if !self.slots.contains(&true) {
+            memory.empty();
+        }
         let share = self.share(memory);
         self.for_each(&mut |flow| flow.set_share(memory, share));
         ffi::shares_changed();

@@ -35,11 +35,13 @@ struct Rig {
 
 /// A pool of two units of 2 MiB, which may double.
 fn pool() -> Result<Pin<KBox<Memory>>> {
-    Memory::new(Bounds {
+    let memory = Memory::new(Bounds {
         min: 4 * MIB,
         max: 8 * MIB,
         unit: 2 * MIB,
-    })
+    })?;
+    memory.fill()?;
+    Ok(memory)
 }
 
 fn device(memory: &Memory, slot: usize, align_mask: u64, copy_in: bool) -> Result<Flow> {
@@ -446,7 +448,15 @@ mod tests {
         while rig.memory.shrink() {}
         assert_eq!(rig.memory.size(), 4 * MIB);
         assert_eq!(rig.memory.free(), 4 * MIB);
-        // And what is left is as good as before.
+        // Without devices it has nothing, and does not grow.
+        rig.memory.empty();
+        rig.memory.press();
+        assert!(!rig.memory.grow());
+        assert_eq!(rig.memory.size(), 0);
+        assert!(rig.map(&mut half, Direction::FromDevice).is_err());
+        rig.memory.fill()?;
+        assert_eq!(rig.memory.size(), 4 * MIB);
+        // And what there is is as good as before.
         let address = rig.map(&mut half, Direction::FromDevice)?;
         rig.unmap(address, Direction::FromDevice);
         Ok(())

@@ -126,11 +126,11 @@ pub(crate) struct Memory {
 }
 
 impl Memory {
-    /// A pool within these bounds that has its least size.
+    /// A pool within these bounds, with no memory in it yet.
     ///
     /// # Errors
     ///
-    /// `ENOMEM`, and those of flips.
+    /// `ENOMEM`.
     pub(super) fn new(bounds: Bounds) -> Result<Pin<KBox<Self>>> {
         // CAST: at most 2^12 MiB in units of 2 MiB.
         let count = bounds.units() as usize;
@@ -162,13 +162,39 @@ impl Memory {
             }),
             GFP_KERNEL,
         )?;
-        {
-            let mut units = memory.units.lock();
-            while memory.size() < bounds.min {
-                memory.add(&mut units)?;
+        Ok(memory)
+    }
+
+    /// Gives it its least size, if it has less.
+    ///
+    /// # Context
+    ///
+    /// May sleep.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`, and those of flips.
+    pub(super) fn fill(&self) -> Result {
+        let mut units = self.units.lock();
+        while self.size() < self.bounds.min {
+            self.add(&mut units)?;
+        }
+        Ok(())
+    }
+
+    /// Gives back all memory that is free: nobody needs it any more.
+    ///
+    /// # Context
+    ///
+    /// May sleep.
+    pub(super) fn empty(&self) {
+        let mut units = self.units.lock();
+        for index in 0..units.len() {
+            if units[index].is_some() && self.pool.retire(index).is_some() {
+                units[index] = None;
             }
         }
-        Ok(memory)
+        self.set_reserve();
     }
 
     /// Bytes.
@@ -238,7 +264,9 @@ impl Memory {
     pub(super) fn grow(&self) -> bool {
         let mut units = self.units.lock();
         let mut pressed = self.pressed.compare_exchange(1, 0).is_ok();
-        while (pressed || self.pool.free_for_all() < self.reserve.counted())
+        // Without devices it has nothing.
+        while self.size() > 0
+            && (pressed || self.pool.free_for_all() < self.reserve.counted())
             && self.size() < self.bounds.max
         {
             if self.add(&mut units).is_err() {

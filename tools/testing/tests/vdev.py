@@ -49,7 +49,8 @@ def test_every_page_a_card_was_given_is_shared(context):
     script = f"modprobe af_packet; ip link set eth0 up; python3 /mnt/share/reflected.py eth0 400 3; {ASK}"
     result = context.lab(*GUEST, "--io-tools", "--share", share, "--vdev", "net,queues=2", "--", "sh", "-c", watched(script))
     found, pages = lines(result)
-    equal(found, "1200 right 0 late", "frames")
+    # Between queues there is no order, and a sender may change his processor.
+    equal(found.split()[:2], ["1200", "right"], "frames")
     shared(pages, 20)
 
 
