@@ -219,7 +219,7 @@ def test_the_host_answers_requests(context):
             file.seek(address)
             file.write(data)
     answers = []
-    view = HostView(memory, FakeQmp(), answers.append, lambda: "map-1.png")
+    view = HostView(memory, FakeQmp(), answers.append, lambda: "map-1.png", None, None)
     inverted, other = bytes(byte ^ 0xff for byte in pattern).hex(), "efeeedecebeae9e8"
     for request, answer in {
         f"find-complement {inverted}": "shared 1 private 1",
