@@ -100,7 +100,7 @@ impl Service {
     ///
     /// # Errors
     ///
-    /// `EINVAL`: a parameter makes no sense. `ENOMEM` and others: no memory could be shared.
+    /// `EINVAL`: a parameter makes no sense. `ENOMEM`: no room for the books; the pool itself is made for the first device.
     pub(crate) fn new() -> Result<Option<Self>> {
         let wanted = match ffi::dma().to_bytes() {
             b"auto" => ffi::memory_is_encrypted() || ffi::force(),

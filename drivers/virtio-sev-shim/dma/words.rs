@@ -43,8 +43,8 @@ impl Word {
 }
 
 impl pool::Word for Word {
-    // These two are what smp_load_acquire() and smp_store_release() are on x86-64. As calls of a helper, which
-    // `Atomic`'s are, they would be a quarter of all that is executed for a buffer.
+    // These two are what smp_load_acquire() and smp_store_release() are on x86-64. `Atomic`'s are calls of a
+    // helper, which show in what a buffer costs.
     #[inline]
     fn load(&self) -> u64 {
         // SAFETY: The pointer is valid, and all other accesses are atomic. This is one, too: of an aligned word.
