@@ -232,6 +232,20 @@ fn a_client_at_its_quota_gets_what_it_and_others_only_keep() {
 }
 
 #[test]
+fn a_client_over_its_quota_gets_what_its_lanes_keep_but_nothing_more() {
+    let pool: TestPool<AtomicU64> = pool(1);
+    let one = client(&pool, 1, 2);
+    let kept = pool.alloc(&one, 1, &bytes(PAGE), |_, _, _| {}).unwrap();
+    get(&pool, &one, 2 * CHUNK_BYTES).unwrap();
+    pool.free(&one, 1, kept);
+    pool.set_quota(&one, 1);
+    assert_eq!(pool.held(&one), 3);
+    get(&pool, &one, CHUNK_BYTES / 2).unwrap();
+    assert_eq!(pool.held(&one), 3);
+    assert_eq!(get(&pool, &one, CHUNK_BYTES), Err(Refusal::Quota));
+}
+
+#[test]
 fn a_lane_keeps_again_what_it_was_made_to_give_up() {
     let pool: TestPool<AtomicU64> = pool(1);
     let one = client(&pool, 1, 1);

@@ -2,7 +2,6 @@
 """Storms of `sev-kvm` for the suites: how long, with which seed, and how to read what they print."""
 
 import os
-import random
 import re
 
 from .suites import SPLATS, Failure
@@ -19,11 +18,6 @@ _KVMS_OWN = re.compile(r"^.*cut here.*\n.*WARNING: arch/x86/kvm/svm/sev\.c:\d+ a
 def number(variable, default):
     """A number from the environment (Documentation/testing.rst)."""
     return int(os.environ.get(variable) or default)
-
-
-def seed():
-    """The seed of a storm: SEV_SEED, or any."""
-    return number("SEV_SEED", random.randrange(1 << 32))
 
 
 def command(seed, seconds, launchers, callers, end):

@@ -10,6 +10,7 @@ import os
 import secrets
 import shutil
 
+from lab import chance
 from lab.paths import CHECKOUT
 from lab.suites import Failure, equal, watched
 from lab.vdevs import pattern
@@ -110,7 +111,7 @@ def test_no_lie_of_a_card_harms_a_guest(context):
 
 def _random(context, kind, count, *options):
     """Devices that lie at random, so many in a VM. SEV_SEED repeats what they did, SEV_HOSTILE says how many VMs to run."""
-    seed = int(os.environ.get("SEV_SEED") or secrets.randbelow(1 << 32))
+    seed = chance.seed()
     for first in range(seed, seed + count * int(os.environ.get("SEV_HOSTILE") or 1), count):
         print(f"     SEV_SEED={first}", flush=True)
         seeds = range(first, first + count)

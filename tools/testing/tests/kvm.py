@@ -6,7 +6,7 @@ SEV_STORM_SECONDS says how long a storm lasts, SEV_SEED which moments these are 
 
 import json
 
-from lab import storms
+from lab import chance, storms
 from lab.clients import sev_kvm
 from lab.suites import Failure, contains, equal, watched
 
@@ -50,7 +50,7 @@ def full(lines, es, sev):
 
 def test_killed_guests_leave_every_asid_and_no_context_behind(context):
     """On Debian's kernel, whose cgroups count ASIDs, too."""
-    seed = storms.seed()
+    seed = chance.seed()
     lines = host(context, f"""
         mkdir /tmp/cgroup && mount -t cgroup2 none /tmp/cgroup && echo +misc >/tmp/cgroup/cgroup.subtree_control &&
         mkdir /tmp/cgroup/storm && cd /tmp/cgroup/storm && sh -c 'echo $$ >cgroup.procs; exec {storm(seed)}' &&
@@ -64,14 +64,14 @@ def test_killed_guests_leave_every_asid_and_no_context_behind(context):
 
 
 def test_the_same_holds_for_upstreams_driver(context):
-    seed = storms.seed()
+    seed = chance.seed()
     lines = host(context, f"{storm(seed, LESS)} && /mnt/share/sev-kvm fill 1", "--driver", "upstream")
     check_storm(lines, seed)
     full(lines, 99, 410)
 
 
 def _recycle(context, driver):
-    seed = storms.seed()
+    seed = chance.seed()
     trace = context.directory / "trace"
     lines = host(context, f"{storm(seed, LESS)} && /mnt/share/sev-kvm fill {ROUNDS}", "--driver", driver, "--model", "naples",
                  "--trace", trace)

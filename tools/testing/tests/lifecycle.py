@@ -9,7 +9,7 @@ import random
 import re
 import time
 
-from lab import storms
+from lab import chance, storms
 from lab.clients import sev_kvm
 from lab.suites import Failure, contains, equal, watched
 
@@ -125,7 +125,7 @@ def test_a_device_that_is_removed_and_found_again_works(context):
 
 def test_rebinding_under_load(context):
     """Four processes call /dev/sev and four launch guests while the device is unbound and bound again."""
-    seed = storms.seed()
+    seed = chance.seed()
     storm = storms.command(seed, 8, 4, 4, "let")
     lines = host(context, f"{REBIND} while_busy {storm} && /mnt/share/sev-kvm fill 1", "--share", sev_kvm(context), smp=2)
     launched = storms.check_answers(lines, seed, while_gone)
@@ -148,35 +148,35 @@ def test_loading_and_unloading_uses_no_memory_up(context):
     print(f"     {CYCLES} cycles: {after - before} KiB of memory", flush=True)
 
 
-def _faults(chance):
+def _faults(lots):
     """Some faults that a driver lives with; guests may be refused for them, but none is lost."""
     def any_command():
-        return chance.choice(("any", "INIT", "DF_FLUSH", "PLATFORM_STATUS", "LAUNCH_START", "ACTIVATE", "DEACTIVATE",
+        return lots.choice(("any", "INIT", "DF_FLUSH", "PLATFORM_STATUS", "LAUNCH_START", "ACTIVATE", "DEACTIVATE",
                               "DECOMMISSION", "LAUNCH_UPDATE_DATA", "DBG_DECRYPT"))
 
     def refusable():
         # Without what ends guests, because KVM does not try that again, and without what storms are counted by.
-        return chance.choice(("GET_ID", "PEK_CSR", "PDH_CERT_EXPORT", "LAUNCH_START", "ACTIVATE", "LAUNCH_UPDATE_VMSA",
+        return lots.choice(("GET_ID", "PEK_CSR", "PDH_CERT_EXPORT", "LAUNCH_START", "ACTIVATE", "LAUNCH_UPDATE_VMSA",
                               "DBG_ENCRYPT", "ATTESTATION", "SEND_START", "RECEIVE_START"))
 
-    faults = [f"late:{chance.randint(1, 400)}:{any_command()}:{chance.randint(1, 10)}",
-              f"lost-irq:{any_command()}:{chance.randint(1, 10)}", "double-irq", f"early-irq:{any_command()}",
-              f"status:{chance.choice((0x3, 0x13, 0x17))}:{refusable()}:{chance.randint(1, 5)}"]
-    return [word for fault in chance.sample(faults, chance.randint(1, len(faults))) for word in ("--fault", fault)]
+    faults = [f"late:{lots.randint(1, 400)}:{any_command()}:{lots.randint(1, 10)}",
+              f"lost-irq:{any_command()}:{lots.randint(1, 10)}", "double-irq", f"early-irq:{any_command()}",
+              f"status:{lots.choice((0x3, 0x13, 0x17))}:{refusable()}:{lots.randint(1, 5)}"]
+    return [word for fault in lots.sample(faults, lots.randint(1, len(faults))) for word in ("--fault", fault)]
 
 
 def test_everything_at_once(context):
     """Load, kills, rebinding, removal, unloading, and faults as the seed has it."""
-    seed, share = storms.seed(), sev_kvm(context)
-    chance = random.Random(seed)
+    seed, share = chance.seed(), sev_kvm(context)
+    lots = random.Random(seed)
     end = time.monotonic() + SOAK_SECONDS
     runs = launched = 0
     while not runs or time.monotonic() < end:
-        model, faults = chance.choice(("naples", "milan", "turin")), _faults(chance)
+        model, faults = lots.choice(("naples", "milan", "turin")), _faults(lots)
         seconds = min(SOAK_SECONDS, 30)
-        storm, kills = (storms.command(chance.randrange(1 << 32), length, callers, launchers, end_)
+        storm, kills = (storms.command(lots.randrange(1 << 32), length, callers, launchers, end_)
                         for length, callers, launchers, end_ in
-                        ((seconds // 2 or 1, 4, 4, chance.choice(("kill", "let"))), (seconds // 3 or 1, 6, 2, "kill")))
+                        ((seconds // 2 or 1, 4, 4, lots.choice(("kill", "let"))), (seconds // 3 or 1, 6, 2, "kill")))
         script = f"""{REBIND}
             while_busy {storm} && {kills} &&
             echo 1 >/sys/bus/pci/devices/$device/remove && echo 1 >/sys/bus/pci/rescan &&
@@ -195,7 +195,7 @@ def test_everything_at_once(context):
 
 def test_the_debug_kernel_says_nothing_of_any_of_it(context):
     """KASAN, lockdep and kmemleak over guests that are killed, the device rebound under load, and unload."""
-    seed, seconds = storms.seed(), 5
+    seed, seconds = chance.seed(), 5
     script = f"""{REBIND}
         {storms.command(seed, seconds, storms.PROCESSES, 0, "kill")} || exit
         while_busy {storms.command(seed, seconds, 4, 4, "let")} || exit
