@@ -443,10 +443,10 @@ unsafe extern "C" fn sev_shim_alloc_coherent(
 ///
 /// The device with this parent is adopted.
 #[no_mangle]
-unsafe extern "C" fn sev_shim_free_coherent(parent: *const c_void, address: u64, cpu: u32) {
+unsafe extern "C" fn sev_shim_free_coherent(parent: *const c_void, address: u64) {
     // SAFETY: By this function's own requirements.
     if let Some((memory, flow)) = unsafe { adopted(parent) } {
-        flow.free_coherent(memory, address, cpu);
+        flow.free_coherent(memory, address);
     }
 }
 

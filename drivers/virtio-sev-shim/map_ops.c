@@ -51,7 +51,7 @@ static void *alloc_coherent(union virtio_map map, size_t size, dma_addr_t *addr,
 static void free_coherent(union virtio_map map, size_t size, void *vaddr, dma_addr_t addr,
 			  unsigned long attrs)
 {
-	sev_shim_free_coherent(map.dma_dev, addr, raw_smp_processor_id());
+	sev_shim_free_coherent(map.dma_dev, addr);
 }
 
 static bool need_sync(union virtio_map map, dma_addr_t addr)

@@ -38,7 +38,7 @@ u64 sev_shim_map(struct device *parent, void *original, size_t len, u32 dir, boo
 void sev_shim_unmap(struct device *parent, u64 addr, u32 dir, bool skip_sync, u32 cpu);
 void sev_shim_sync(struct device *parent, u64 addr, size_t len, u32 dir, bool for_cpu, u32 cpu);
 void *sev_shim_alloc_coherent(struct device *parent, size_t len, u64 *addr, bool may_sleep, u32 cpu);
-void sev_shim_free_coherent(struct device *parent, u64 addr, u32 cpu);
+void sev_shim_free_coherent(struct device *parent, u64 addr);
 bool sev_shim_is_bounced(u64 addr);
 size_t sev_shim_max_mapping(void);
 

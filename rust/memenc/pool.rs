@@ -55,6 +55,7 @@ mod directory;
 mod reclaim;
 mod record;
 mod runs;
+mod usage;
 mod word;
 
 pub use arena::{Arena, ARENA_WORDS};
@@ -215,10 +216,18 @@ impl<T: Arenas> Pool<T> {
     /// In which arena an address lies, and where in it. The address may be anything.
     #[inline]
     pub fn find(&self, address: u64) -> Option<(usize, usize)> {
+        let (index, _, offset) = self.locate(address)?;
+        Some((index, offset))
+    }
+
+    /// The same, with the arena.
+    #[inline]
+    fn locate(&self, address: u64) -> Option<(usize, &Arena<T::Storage>, usize)> {
         let index = self.directory.find(address >> UNIT_SHIFT)?;
-        let (base, bytes) = self.arenas.get(index)?.place()?;
+        let arena = self.arenas.get(index)?;
+        let (base, bytes) = arena.place()?;
         let offset = usize::try_from(address.checked_sub(base)?).ok()?;
-        (offset < bytes).then_some((index, offset))
+        (offset < bytes).then_some((index, arena, offset))
     }
 
     /// Where a block is, as devices know it; `None` if it is not of this pool.

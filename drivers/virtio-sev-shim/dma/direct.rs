@@ -55,7 +55,7 @@ pub(crate) fn unlist(range: Range) {
 /// Whether all of it is in one block.
 #[inline]
 pub(crate) fn contains(pa: u64, len: usize) -> bool {
-    LISTED.counted() != 0 && is_listed(pa, len)
+    LISTED.load() != 0 && is_listed(pa, len)
 }
 
 fn is_listed(pa: u64, len: usize) -> bool {

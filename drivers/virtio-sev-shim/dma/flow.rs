@@ -98,8 +98,8 @@ pub(super) enum Count {
     NotBounced,
 }
 
-/// Words per lane: a cache line.
-const COUNTS: usize = 8;
+/// Words per lane: two cache lines, as processors fetch neighbours together.
+const COUNTS: usize = 16;
 
 /// The traffic of one adopted device.
 pub(crate) struct Flow {
@@ -178,7 +178,11 @@ impl Flow {
 
     /// Bytes in blocks, and chunks at most.
     pub(super) fn held(&self, memory: &Memory) -> (u64, u64) {
-        let bytes = self.clients.iter().map(Client::bytes).sum();
+        let bytes = self
+            .clients
+            .iter()
+            .map(|client| memory.pool.bytes(client))
+            .sum();
         let most = self
             .clients
             .iter()
@@ -253,13 +257,19 @@ impl Flow {
             overwritten: if copied { len } else { 0 },
             lasting: false,
         };
-        let purpose = self.purpose(direction);
-        if len + offset > memory.largest() {
-            self.refuse(memory, Refusal::TooLarge, len);
-            return None;
-        }
-        let (block, address) = self.take(memory, purpose, lane, &request)?;
-        let at = address + offset as u64;
+        let client = self.client(self.purpose(direction));
+        let block = match memory.pool.at_hand(client, lane, &request) {
+            Some(block) => block,
+            None => self.take(memory, client, lane, &request)?,
+        };
+        let record = Record {
+            original: original as u64,
+            // CAST: no block is longer than 4 MiB.
+            len: len as u32,
+            client: client.id(),
+            flags: 0,
+        };
+        let at = memory.pool.note(block, &record).ok()? + offset as u64;
         self.count(lane, Count::Maps, 1);
         if copied {
             // SAFETY: The caller's buffer, and a block of the pool that is this long and nobody else's: it was given
@@ -267,39 +277,32 @@ impl Flow {
             unsafe { copy_nonoverlapping(original, memory.at(at).as_ptr(), len) };
             self.count(lane, Count::CopiedIn, len as u64);
         }
-        let record = Record {
-            original: original as u64,
-            // CAST: no block is longer than 4 MiB.
-            len: len as u32,
-            client: self.client(purpose).id(),
-            flags: 0,
-        };
-        memory.pool.note(block, &record).ok()?;
         Some(at)
     }
 
-    #[inline]
+    /// A block that the lane does not have at hand, or the refusal is noted.
+    #[inline(never)]
     fn take(
         &self,
         memory: &Memory,
-        purpose: Purpose,
+        client: &Client<Words>,
         lane: usize,
         request: &Request,
-    ) -> Option<(Block, u64)> {
+    ) -> Option<Block> {
+        if request.len + request.offset > memory.largest() {
+            self.refuse(memory, Refusal::TooLarge, request.len);
+            return None;
+        }
         let scrub = |arena: usize, offset: usize, len: usize| {
             if let Some(mem) = memory.inside(arena, offset, len) {
                 // SAFETY: The allocator hands over a piece of a unit that nobody has at this moment.
                 unsafe { mem.as_ptr().write_bytes(0, len) };
             }
         };
-        match memory
-            .pool
-            .alloc(self.client(purpose), lane, request, scrub)
-        {
+        match memory.pool.alloc(client, lane, request, scrub) {
             Ok(block) => {
                 memory.check_reserve();
-                let address = memory.pool.address(&block)?;
-                Some((block, address))
+                Some(block)
             }
             Err(refusal) => {
                 self.refuse(memory, refusal, request.len);
@@ -338,11 +341,8 @@ impl Flow {
     ) {
         let lane = self.lane(cpu);
         self.count(lane, Count::Unmaps, 1);
-        let Some((arena, offset)) = memory.pool.find(address) else {
+        let Some((block, record)) = self.taken(memory, address, false) else {
             // Not bounced.
-            return;
-        };
-        let Some((block, record)) = self.taken(memory, arena, offset, false) else {
             return;
         };
         if !skip_sync && direction.device_writes() {
@@ -353,33 +353,29 @@ impl Flow {
             unsafe { copy_nonoverlapping(memory.at(address).as_ptr(), original, len) };
             self.count(lane, Count::CopiedOut, len as u64);
         }
-        self.give_back(memory, lane, block, &record);
+        self.give_back(memory, block, &record);
     }
 
     /// Takes a mapping out of the books, if it is one of this device.
     #[inline]
-    fn taken(
-        &self,
-        memory: &Memory,
-        arena: usize,
-        offset: usize,
-        coherent: bool,
-    ) -> Option<(Block, Record)> {
+    fn taken(&self, memory: &Memory, address: u64, coherent: bool) -> Option<(Block, Record)> {
         let wanted = |client: u16, flags: u8| {
             self.owner(client).is_some() && (flags & COHERENT != 0) == coherent
         };
-        memory.pool.take_if(arena, offset, wanted)
+        memory.pool.take(address, wanted)
     }
 
     #[inline]
     fn owner(&self, id: u16) -> Option<&Client<Words>> {
-        self.clients.iter().find(|client| client.id() == id)
+        // Their ids are in a row.
+        let index = id.checked_sub(self.clients[0].id())?;
+        self.clients.get(usize::from(index))
     }
 
     #[inline]
-    fn give_back(&self, memory: &Memory, lane: usize, block: Block, record: &Record) {
+    fn give_back(&self, memory: &Memory, block: Block, record: &Record) {
         if let Some(client) = self.owner(record.client) {
-            memory.pool.free(client, lane, block);
+            memory.pool.free(client, block);
         }
     }
 
@@ -397,20 +393,19 @@ impl Flow {
         for_cpu: bool,
         cpu: u32,
     ) {
-        let Some((arena, offset)) = memory.pool.find(address) else {
-            return;
-        };
-        let Some(Found { start, record, .. }) = memory.pool.lookup(arena, offset) else {
+        let Some(Found { start, record, .. }) = memory.pool.lookup(address) else {
             return;
         };
         if record.flags & COHERENT != 0 || self.owner(record.client).is_none() {
             return;
         }
         // The buffer begins in its block where its low bits say.
-        let begin = start + (record.original & self.align_mask) as usize;
-        let Some(skipped) = offset.checked_sub(begin) else {
+        let begin = start + (record.original & self.align_mask);
+        let Some(skipped) = address.checked_sub(begin) else {
             return;
         };
+        // CAST: as wide.
+        let skipped = skipped as usize;
         // Never more than is mapped, whatever is asked.
         let len = len.min((record.len as usize).saturating_sub(skipped));
         let original = (record.original as *mut u8).wrapping_add(skipped);
@@ -443,33 +438,30 @@ impl Flow {
             overwritten: len,
             lasting: true,
         };
-        let mut taken = self.take(memory, Purpose::Ring, lane, &request);
+        let client = self.client(Purpose::Ring);
+        let mut taken = self.take(memory, client, lane, &request);
         if taken.is_none() && may_sleep {
             memory.grow();
-            taken = self.take(memory, Purpose::Ring, lane, &request);
+            taken = self.take(memory, client, lane, &request);
         }
-        let (block, address) = taken?;
-        // SAFETY: The block is at least this long and was given out just now.
-        unsafe { memory.at(address).as_ptr().write_bytes(0, len) };
+        let block = taken?;
         let record = Record {
             original: 0,
             // CAST: no block is longer than 4 MiB.
             len: len as u32,
-            client: self.client(Purpose::Ring).id(),
+            client: client.id(),
             flags: COHERENT,
         };
-        memory.pool.note(block, &record).ok()?;
+        let address = memory.pool.note(block, &record).ok()?;
+        // SAFETY: The block is at least this long and was given out just now.
+        unsafe { memory.at(address).as_ptr().write_bytes(0, len) };
         Some(address)
     }
 
     /// Ends what [`Flow::alloc_coherent`] began.
-    pub(super) fn free_coherent(&self, memory: &Memory, address: u64, cpu: u32) {
-        let lane = self.lane(cpu);
-        let Some((arena, offset)) = memory.pool.find(address) else {
-            return;
-        };
-        if let Some((block, record)) = self.taken(memory, arena, offset, true) {
-            self.give_back(memory, lane, block, &record);
+    pub(super) fn free_coherent(&self, memory: &Memory, address: u64) {
+        if let Some((block, record)) = self.taken(memory, address, true) {
+            self.give_back(memory, block, &record);
         }
     }
 }

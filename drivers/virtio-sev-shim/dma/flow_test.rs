@@ -266,7 +266,7 @@ mod tests {
         ] {
             rig.unmap(nonsense, Direction::Both);
             rig.sync(nonsense, usize::MAX, Direction::Both, true);
-            rig.flow.free_coherent(&rig.memory, nonsense, 0);
+            rig.flow.free_coherent(&rig.memory, nonsense);
         }
         Ok(())
     }
@@ -279,7 +279,7 @@ mod tests {
         let address = rig.map(&mut buffer, Direction::FromDevice)?;
         rig.device_writes(address, 512, 0x22);
         unmap(&rig.memory, &other, address, Direction::FromDevice);
-        other.free_coherent(&rig.memory, address, 0);
+        other.free_coherent(&rig.memory, address);
         assert_eq!(buffer.as_slice(), [0x11; 512]);
         assert_eq!(rig.held(), 512);
         rig.unmap(address, Direction::FromDevice);
@@ -343,8 +343,8 @@ mod tests {
         rig.sync(ring, 5000, Direction::Both, true);
         assert_eq!(rig.counts(), (8192, 0));
         assert_eq!(rig.held(), 8192);
-        rig.flow.free_coherent(&rig.memory, ring, 0);
-        rig.flow.free_coherent(&rig.memory, ring, 0);
+        rig.flow.free_coherent(&rig.memory, ring);
+        rig.flow.free_coherent(&rig.memory, ring);
         assert_eq!(rig.held(), 0);
         Ok(())
     }

@@ -6,7 +6,7 @@ use super::block::{Block, Refusal, Request};
 use super::cell::{Cell, Level};
 use super::cells::piece;
 use super::client::{Client, Lane, Spot};
-use super::word::{ones, retract, Word};
+use super::word::{ones, retract, update, Word};
 use super::{runs, Arenas, Pool, CHUNK_BYTES, GRANULE};
 
 /// Orders of blocks from which on they are made of pages, and of chunks.
@@ -61,21 +61,16 @@ impl<T: Arenas> Pool<T> {
         request: &Request,
         scrub: impl Fn(usize, usize, usize),
     ) -> Result<Block, Refusal> {
+        if let Some(block) = self.at_hand(client, lane, request) {
+            return Ok(block);
+        }
         let order = request.order().ok_or(Refusal::TooLarge)?;
         let asker = Asker {
             id: client.id(),
             lane: client.lane(lane).ok_or(Refusal::Quota)?,
             scrub: &scrub,
         };
-        let hinted = match made(order) {
-            Made::Of(level, order) => self.take_hinted(&asker, level, order),
-            Made::Chunks(_) => None,
-        };
-        let spot = match hinted {
-            Some(spot) => spot,
-            None => self.search(&asker, client, order, request)?,
-        };
-        asker.lane.count((GRANULE as u64) << order);
+        let spot = self.search(&asker, client, order, request)?;
         let offset = match made(order) {
             Made::Of(level, _) => spot.index * level.piece_bytes(),
             Made::Chunks(_) => spot.index * CHUNK_BYTES,
@@ -83,25 +78,73 @@ impl<T: Arenas> Pool<T> {
         Block::new(spot.arena, offset, order).ok_or(Refusal::TooLarge)
     }
 
-    /// Takes back a block that this client was given; any of its lanes will do.
-    #[inline]
-    pub fn free(&self, client: &Client<T::Storage>, lane: usize, block: Block) {
-        if let Some(lane) = client.lane(lane) {
-            // CAST: 4 MiB at most.
-            lane.count((block.len() as u64).wrapping_neg());
+    /// The same from what the lane keeps, which is nearly always enough for a small block: no other memory is
+    /// taken for it. `None` says nothing about what [`Pool::alloc`] finds.
+    #[inline(always)]
+    pub fn at_hand(
+        &self,
+        client: &Client<T::Storage>,
+        lane: usize,
+        request: &Request,
+    ) -> Option<Block> {
+        // Each level's sizes are constants this way.
+        match made(request.order()?) {
+            Made::Of(Level::Page, order) => self.kept(client, lane, Level::Page, order),
+            Made::Of(Level::Chunk, order) => self.kept(client, lane, Level::Chunk, order),
+            Made::Chunks(_) => None,
         }
+    }
+
+    #[inline(always)]
+    fn kept(
+        &self,
+        client: &Client<T::Storage>,
+        lane: usize,
+        level: Level,
+        order: u32,
+    ) -> Option<Block> {
+        let Spot { arena, index } = client.hint(lane, level)?;
+        let word = self.arenas.get(arena)?.cell(level, index)?;
+        let mut first = 0;
+        update(word, |word| {
+            let (cell, run) = Cell(word).take_kept(client.id(), order)?;
+            first = run;
+            Some(cell.0)
+        })?;
+        // CAST: 15 at most.
+        let offset = index * level.bytes() + first as usize * level.piece_bytes();
+        let order = order + (level.piece_bytes() / GRANULE).trailing_zeros();
+        Block::new(arena, offset, order)
+    }
+
+    /// Takes back a block that this client was given.
+    #[inline(always)]
+    pub fn free(&self, client: &Client<T::Storage>, block: Block) {
         let arena = block.arena();
         match made(block.order()) {
-            Made::Of(level, order) => {
-                let index = block.offset() / level.bytes();
-                // CAST: 15 at most.
-                let first = (block.offset() % level.bytes() / level.piece_bytes()) as u32;
-                self.give(level, Spot { arena, index }, runs::run(order, first));
-            }
+            Made::Of(Level::Page, order) => self.give_run(&block, Level::Page, order),
+            Made::Of(Level::Chunk, order) => self.give_run(&block, Level::Chunk, order),
             Made::Chunks(order) => {
                 let index = block.offset() / CHUNK_BYTES;
                 self.give_chunks(client.id(), Spot { arena, index }, order);
             }
+        }
+    }
+
+    #[inline(always)]
+    fn give_run(&self, block: &Block, level: Level, order: u32) {
+        let (arena, index) = (block.arena(), block.offset() / level.bytes());
+        // CAST: 15 at most.
+        let first = (block.offset() % level.bytes() / level.piece_bytes()) as u32;
+        let run = runs::run(order, first);
+        let word = self
+            .arenas
+            .get(arena)
+            .and_then(|arena| arena.cell(level, index));
+        let kept =
+            word.and_then(|word| update(word, |word| Cell(word).give_kept(run).map(|cell| cell.0)));
+        if kept.is_none() {
+            self.give(level, Spot { arena, index }, run);
         }
     }
 
@@ -160,7 +203,7 @@ impl<T: Arenas> Pool<T> {
         let free = (free + self.held(client)) * CHUNK_BYTES as u64;
         match refusal {
             Refusal::Exhausted
-                if free.saturating_sub(client.bytes()) >= (GRANULE as u64) << order =>
+                if free.saturating_sub(self.bytes(client)) >= (GRANULE as u64) << order =>
             {
                 Refusal::Fragmented
             }

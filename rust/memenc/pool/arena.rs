@@ -14,6 +14,9 @@ pub(super) const PAGES: usize = ARENA_BYTES / PAGE_BYTES;
 pub(super) const CHUNK_PAGES: usize = CHUNK_BYTES / PAGE_BYTES;
 const GRANULES: usize = ARENA_BYTES / GRANULE;
 
+/// Words of a cache line.
+const LINE: usize = 8;
+
 // The head is a cache line.
 const FREE: usize = 0;
 const PLACE: usize = 1;
@@ -75,7 +78,7 @@ impl<W: Word, S: Deref<Target = [W]>> Arena<S> {
     pub(super) fn cell(&self, level: Level, index: usize) -> Option<&W> {
         match level {
             Level::Page if index < PAGES => self.word(PAGE_CELLS + index),
-            Level::Chunk if index < CHUNKS => self.word(CHUNK_CELLS + index),
+            Level::Chunk if index < CHUNKS => self.word(CHUNK_CELLS + apart(index)),
             _ => None,
         }
     }
@@ -128,6 +131,14 @@ impl<W: Word, S: Deref<Target = [W]>> Arena<S> {
             place.store(0);
         }
     }
+}
+
+/// Where the cell of a chunk is among those of all chunks. Neighbours are what the lanes of two processors keep: they
+/// are neither in one cache line nor in the next one, which is fetched with it.
+#[inline]
+const fn apart(chunk: usize) -> usize {
+    let lines = CHUNKS / LINE;
+    3 * chunk % lines * LINE + chunk / lines
 }
 
 /// The chunks of an arena of this many bytes, as bits; at least one, 4 MiB at most.

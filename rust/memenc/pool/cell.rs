@@ -41,6 +41,7 @@ impl Level {
     }
 
     /// How many bytes a piece has.
+    #[inline]
     pub(super) const fn piece_bytes(self) -> usize {
         match self {
             Level::Page => GRANULE,
@@ -49,6 +50,7 @@ impl Level {
     }
 
     /// How many bytes all of it has.
+    #[inline]
     pub(super) const fn bytes(self) -> usize {
         match self {
             Level::Page => PAGE_BYTES,
@@ -57,6 +59,7 @@ impl Level {
     }
 
     /// The numbers, in their arena, of those in a chunk.
+    #[inline]
     pub(super) const fn of_chunk(self, chunk: usize) -> Range<usize> {
         match self {
             Level::Page => chunk * CHUNK_PAGES..(chunk + 1) * CHUNK_PAGES,
@@ -65,6 +68,7 @@ impl Level {
     }
 
     /// In which chunk one of them is.
+    #[inline]
     pub(super) const fn chunk(self, index: usize) -> usize {
         match self {
             Level::Page => index / CHUNK_PAGES,
@@ -131,10 +135,26 @@ impl Cell {
         if !self.open_for(client) {
             return None;
         }
-        let first = runs::best_fit(self.free(), order)?;
+        let first = runs::best_fit_of_16(self.free(), order)?;
         let taken = self.0 & !runs::run(order, first);
         let keep = if self.keeper() == 0 { keeper } else { 0 };
         Some((Cell(taken | u64::from(keep) << KEEPER_SHIFT), first))
+    }
+
+    /// The same if a lane keeps it: then nothing else changes with it.
+    #[inline]
+    pub(super) fn take_kept(self, client: u16, order: u32) -> Option<(Self, u32)> {
+        if !self.open_for(client) || self.keeper() == 0 {
+            return None;
+        }
+        let first = runs::best_fit_of_16(self.free(), order)?;
+        Some((Cell(self.0 & !runs::run(order, first)), first))
+    }
+
+    /// A run is free again, in a cell that a lane keeps: nothing else changes with it.
+    #[inline]
+    pub(super) fn give_kept(self, bits: u64) -> Option<Self> {
+        (self.keeper() != 0).then_some(Cell(self.0 | bits))
     }
 
     /// A run is free again. Closed if that was the last one and no lane keeps it.

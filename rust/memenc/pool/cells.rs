@@ -50,7 +50,6 @@ impl<T: Arenas> Pool<T> {
     }
 
     /// Gives pieces back to their cell.
-    #[inline]
     pub(super) fn give(&self, level: Level, spot: Spot, pieces: u64) {
         self.change(level, spot, |cell| Some(cell.give(level, pieces)));
     }

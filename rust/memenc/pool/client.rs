@@ -55,9 +55,8 @@ fn counted(chunks: u64, for_large: bool) -> u64 {
 /// Numbers of the words of a lane.
 const CHUNK_HINT: usize = 0;
 const PAGE_HINT: usize = 1;
-const BYTES: usize = 2;
-const ARENA: usize = 3;
-const LARGE_ARENA: usize = 4;
+const ARENA: usize = 2;
+const LARGE_ARENA: usize = 3;
 
 /// No hint any more, and never again.
 const CLOSED: u64 = u64::MAX;
@@ -114,10 +113,7 @@ impl<W> Copy for Lane<'_, W> {}
 impl<'a, W: Word> Lane<'a, W> {
     #[inline]
     fn hint_word(self, level: Level) -> Option<&'a W> {
-        self.words.get(match level {
-            Level::Page => PAGE_HINT,
-            Level::Chunk => CHUNK_HINT,
-        })
+        self.words.get(hint(level))
     }
 
     /// The page or chunk it keeps, or kept.
@@ -131,14 +127,6 @@ impl<'a, W: Word> Lane<'a, W> {
         let word = self.hint_word(level).ok_or(())?;
         let set = update(word, |old| (old != CLOSED).then_some(hint));
         set.map(|(old, _)| old).ok_or(())
-    }
-
-    /// Adds to the bytes of the client's blocks; wrapping, as what one lane took another may free.
-    #[inline]
-    pub(super) fn count(self, bytes: u64) {
-        if let Some(word) = self.words.get(BYTES) {
-            word.fetch_add(bytes);
-        }
     }
 
     fn arena_word(self, for_large: bool) -> Option<&'a W> {
@@ -166,10 +154,11 @@ impl<W: Word, S: Deref<Target = [W]>> Client<S> {
         self.id
     }
 
-    /// How many bytes its blocks have.
-    pub fn bytes(&self) -> u64 {
-        let bytes = |lane: Lane<'_, W>| lane.words.get(BYTES).map_or(0, Word::load);
-        self.lanes().map(bytes).fold(0, u64::wrapping_add)
+    /// What a lane keeps, or kept, if there is such a lane.
+    #[inline]
+    pub(super) fn hint(&self, lane: usize, level: Level) -> Option<Spot> {
+        let place = lane.checked_mul(LANE_WORDS)?.checked_add(hint(level))?;
+        Spot::of_hint(self.lanes.get(place)?.load())
     }
 
     /// A lane; the first one if there are not as many.
@@ -353,6 +342,14 @@ impl<T: Arenas> Pool<T> {
     /// Chunks that a client held, or was to hold, are not its any more.
     pub(super) fn unreserve(&self, client: u16, chunks: u64, for_large: bool) {
         self.count(client, HELD, counted(chunks, for_large).wrapping_neg());
+    }
+}
+
+#[inline]
+const fn hint(level: Level) -> usize {
+    match level {
+        Level::Page => PAGE_HINT,
+        Level::Chunk => CHUNK_HINT,
     }
 }
 

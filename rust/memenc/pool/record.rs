@@ -57,8 +57,8 @@ impl Record {
 /// A mapping that was looked up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Found {
-    /// Where its block starts in the arena.
-    pub start: usize,
+    /// The address where its block starts.
+    pub start: u64,
     /// How many bytes the block has: a power of two.
     pub bytes: usize,
     /// What was noted with it.
@@ -106,50 +106,46 @@ fn search_before<W: Word, S: Deref<Target = [W]>>(
 }
 
 impl<T: Arenas> Pool<T> {
-    /// Keeps a record, and the block with it until [`Pool::take`] is asked for it. The block comes back as
-    /// an error if it is not of this pool.
+    /// Keeps a record, and the block with it until [`Pool::take`] is asked for it. Returns the address where
+    /// the block starts; the block comes back as an error if it is not of this pool.
     #[inline]
-    pub fn note(&self, block: Block, record: &Record) -> Result<(), Block> {
-        let words = self.arenas.get(block.arena());
-        let Some((original, rest)) = words.and_then(|arena| arena.record(block.offset())) else {
+    pub fn note(&self, block: Block, record: &Record) -> Result<u64, Block> {
+        let arena = self.arenas.get(block.arena());
+        let found = arena.and_then(|arena| Some((arena.place()?.0, arena.record(block.offset())?)));
+        let Some((base, (original, rest))) = found else {
             return Err(block);
         };
         original.store(record.original);
         rest.store(record.pack(block.order()));
-        Ok(())
+        // CAST: 4 MiB at most. The sum is an address in the arena.
+        Ok(base + block.offset() as u64)
     }
 
-    /// The mapping in whose block an address lies; `None` if none does. Arena and offset are as
-    /// [`Pool::find`] says, but may be anything.
+    /// The mapping in whose block an address lies; `None` if none does. The address may be anything.
     ///
     /// It must not be taken meanwhile: of one that is, the answer may be half of another's.
     #[inline]
-    pub fn lookup(&self, arena: usize, offset: usize) -> Option<Found> {
-        let arena = self.arenas.get(arena)?;
+    pub fn lookup(&self, address: u64) -> Option<Found> {
+        let (_, arena, offset) = self.locate(address)?;
         let (word, start, order) = search(arena, offset)?;
         Some(Found {
-            start,
+            // CAST: 4 MiB at most; it starts before the address.
+            start: address - (offset - start) as u64,
             bytes: GRANULE << order,
             record: Record::unpack(word, arena.record(start)?.0.load()),
         })
     }
 
-    /// Ends a mapping: its record, and its block to be freed. Of several who ask for the same one only one
-    /// gets it. Arena and offset may be anything.
+    /// Ends the mapping in whose block an address lies, if its client and flags are as wanted: its record,
+    /// and its block to be freed. Of several who ask for the same one only one gets it. The address may be
+    /// anything.
     #[inline]
-    pub fn take(&self, arena: usize, offset: usize) -> Option<(Block, Record)> {
-        self.take_if(arena, offset, |_, _| true)
-    }
-
-    /// The same if the mapping's client and flags are as wanted; otherwise it stays.
-    #[inline]
-    pub fn take_if(
+    pub fn take(
         &self,
-        arena: usize,
-        offset: usize,
+        address: u64,
         wanted: impl FnOnce(u16, u8) -> bool,
     ) -> Option<(Block, Record)> {
-        let words = self.arenas.get(arena)?;
+        let (arena, words, offset) = self.locate(address)?;
         let (word, start, order) = search(words, offset)?;
         let (original, rest) = words.record(start)?;
         let seen = Record::unpack(word, 0);

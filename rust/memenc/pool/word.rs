@@ -51,7 +51,7 @@ impl Word for AtomicU64 {
 
 /// Changes a word to what `change` makes of it; returns what it was and what it is. `None` if there is
 /// nothing to change: then it was left alone.
-#[inline]
+#[inline(always)]
 pub(super) fn update<W: Word>(
     word: &W,
     mut change: impl FnMut(u64) -> Option<u64>,

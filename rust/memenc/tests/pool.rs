@@ -10,7 +10,7 @@ use memenc::pool::{
     AddError, Arena, Record, Refusal, Request, ARENA_BYTES, ARENA_WORDS, CHUNK_BYTES, GRANULE,
     LANE_WORDS, SMALL_ARENA_BYTES,
 };
-use pools::{base, bytes, client, empty, get, pool, zeros, TestPool};
+use pools::{base, bytes, client, empty, get, pool, take, zeros, TestPool};
 
 const PAGE: usize = 4096;
 
@@ -32,9 +32,9 @@ fn a_block_is_the_next_power_of_two_and_aligned_to_it() {
         assert_eq!((block.len(), block.offset() % wanted), (wanted, 0));
         let address = pool.address(&block).unwrap();
         assert_eq!(address, base(block.arena()) + block.offset() as u64);
-        assert_eq!(one.bytes(), wanted as u64);
-        pool.free(&one, 0, block);
-        assert_eq!(one.bytes(), 0);
+        assert_eq!(pool.bytes(&one), wanted as u64);
+        pool.free(&one, block);
+        assert_eq!(pool.bytes(&one), 0);
     }
     assert_eq!(get(&pool, &one, ARENA_BYTES + 1), Err(Refusal::TooLarge));
     assert_eq!(get(&pool, &one, usize::MAX), Err(Refusal::TooLarge));
@@ -46,7 +46,7 @@ fn a_client_gets_what_another_had_only_after_it_was_scrubbed() {
     let (one, two) = (client(&pool, 1, 1), client(&pool, 2, 1));
     let block = get(&pool, &one, 2 * CHUNK_BYTES).unwrap();
     let (arena, offset) = (block.arena(), block.offset());
-    pool.free(&one, 0, block);
+    pool.free(&one, block);
 
     let scrubbed = std::cell::RefCell::new(Vec::new());
     let scrub = |arena, offset, len| scrubbed.borrow_mut().push((arena, offset, len));
@@ -59,7 +59,7 @@ fn a_client_gets_what_another_had_only_after_it_was_scrubbed() {
     assert_eq!((block.arena(), block.offset()), (arena, offset));
     let rest = (arena, offset + CHUNK_BYTES + 100, CHUNK_BYTES - 100);
     assert_eq!(scrubbed.take(), [rest]);
-    pool.free(&two, 0, block);
+    pool.free(&two, block);
 
     // A small block takes a whole chunk, of which it overwrites its own part only.
     let request = Request {
@@ -70,8 +70,8 @@ fn a_client_gets_what_another_had_only_after_it_was_scrubbed() {
     assert_eq!(scrubbed.take(), [(arena, offset, CHUNK_BYTES)]);
     let again = pool.alloc(&one, 0, &request, scrub).unwrap();
     assert_eq!(scrubbed.take(), []);
-    pool.free(&one, 0, block);
-    pool.free(&one, 0, again);
+    pool.free(&one, block);
+    pool.free(&one, again);
 }
 
 #[test]
@@ -82,7 +82,7 @@ fn what_an_id_had_is_scrubbed_for_the_next_client_of_that_id() {
     assert_eq!(pool.close(&one), 1);
     assert!(pool.client(1, 0, zeros(LANE_WORDS)).is_none());
     assert_eq!(get(&pool, &one, PAGE), Err(Refusal::Quota));
-    pool.free(&one, 0, block);
+    pool.free(&one, block);
     assert_eq!(pool.close(&one), 0);
 
     let next = client(&pool, 1, 1);
@@ -90,7 +90,7 @@ fn what_an_id_had_is_scrubbed_for_the_next_client_of_that_id() {
     let scrub = |_, _, len| scrubbed.set(scrubbed.get() + len);
     let block = pool.alloc(&next, 0, &bytes(PAGE), scrub).unwrap();
     assert_eq!(scrubbed.get(), CHUNK_BYTES);
-    pool.free(&next, 0, block);
+    pool.free(&next, block);
 }
 
 #[test]
@@ -106,19 +106,18 @@ fn a_mapping_is_found_by_any_address_in_it_and_ended_once() {
             client: one.id(),
             flags: 0xa5,
         };
-        assert_eq!(pool.note(block, &record), Ok(()));
+        assert_eq!(pool.note(block, &record), Ok(address));
         for inside in [0, 1, size / 2, size - 1] {
-            let (arena, offset) = pool.find(address + inside as u64).unwrap();
-            let found = pool.lookup(arena, offset).unwrap();
-            assert_eq!(found.start, offset - inside);
+            let found = pool.lookup(address + inside as u64).unwrap();
+            assert_eq!(found.start, address);
             assert_eq!((found.bytes, found.record), (size, record));
         }
-        let (arena, offset) = pool.find(address + size as u64 - 1).unwrap();
-        let (block, taken) = pool.take(arena, offset).unwrap();
+        let last = address + size as u64 - 1;
+        let (block, taken) = take(&pool, last).unwrap();
         assert_eq!((block.len(), taken), (size, record));
-        assert_eq!(pool.take(arena, offset), None);
-        assert_eq!(pool.lookup(arena, offset), None);
-        pool.free(&one, 0, block);
+        assert_eq!(take(&pool, last), None);
+        assert_eq!(pool.lookup(last), None);
+        pool.free(&one, block);
     }
 }
 
@@ -128,12 +127,12 @@ fn no_address_from_outside_does_harm() {
     let first = base(0);
     for address in [0, 1, first - 1, first + ARENA_BYTES as u64, u64::MAX] {
         assert_eq!(pool.find(address), None);
+        assert_eq!(pool.lookup(address), None);
+        assert_eq!(take(&pool, address), None);
     }
-    for arena in [0, 1, usize::MAX] {
-        for offset in [0, ARENA_BYTES - 1, ARENA_BYTES, usize::MAX] {
-            assert_eq!(pool.lookup(arena, offset), None);
-            assert_eq!(pool.take(arena, offset), None);
-        }
+    for inside in [first, first + ARENA_BYTES as u64 - 1] {
+        assert_eq!(pool.lookup(inside), None);
+        assert_eq!(take(&pool, inside), None);
     }
 }
 
@@ -169,7 +168,7 @@ fn arenas_come_and_go() {
     let block = get(&pool, &one, SMALL_ARENA_BYTES).unwrap();
     assert_eq!(get(&pool, &one, 1), Err(Refusal::Exhausted));
     assert_eq!(pool.retire(0), None);
-    pool.free(&one, 0, block);
+    pool.free(&one, block);
     assert_eq!(pool.retire(0), Some(3 * small));
     assert_eq!(pool.retire(0), None);
     assert_eq!((pool.chunks_in_all(), pool.free_chunks()), (0, 0));
@@ -184,7 +183,7 @@ fn arenas_that_are_whole_stay_so_as_long_as_others_will_do() {
     // The lane was at the second arena last.
     let second = get(&pool, &one, ARENA_BYTES).unwrap();
     assert_eq!((first.arena(), second.arena()), (0, 1));
-    pool.free(&one, 0, second);
+    pool.free(&one, second);
     for len in [GRANULE, PAGE, CHUNK_BYTES, ARENA_BYTES / 2] {
         assert_eq!(get(&pool, &one, len).unwrap().arena(), 0, "{len}");
     }
@@ -199,14 +198,14 @@ fn what_a_lane_only_keeps_stands_in_nobodys_way() {
         let never = |_, _, _| panic!("fresh memory");
         let page = pool.alloc(&one, lane, &bytes(PAGE), never).unwrap();
         let granule = pool.alloc(&one, lane, &bytes(1), never).unwrap();
-        pool.free(&one, 0, page);
-        pool.free(&one, 0, granule);
+        pool.free(&one, page);
+        pool.free(&one, granule);
     }
-    assert_eq!((pool.held(&one), one.bytes()), (2, 0));
+    assert_eq!((pool.held(&one), pool.bytes(&one)), (2, 0));
     let block = pool.alloc(&two, 0, &bytes(ARENA_BYTES), |_, _, _| {});
     assert_eq!((pool.held(&one), pool.held(&two)), (0, 64));
     assert_eq!(get(&pool, &one, 1), Err(Refusal::Exhausted));
-    pool.free(&two, 0, block.unwrap());
+    pool.free(&two, block.unwrap());
     assert_eq!((pool.retire(0), pool.highest(&two)), (Some(base(0)), 64));
 }
 
@@ -225,7 +224,7 @@ fn a_client_at_its_quota_gets_what_it_and_others_only_keep() {
     // A chunk each, side by side.
     for client in [&one, &two] {
         let block = get(&pool, client, PAGE).unwrap();
-        pool.free(client, 0, block);
+        pool.free(client, block);
     }
     let both = pool.alloc(&one, 0, &bytes(2 * CHUNK_BYTES), |_, _, _| {});
     assert_eq!(both.map(|block| block.len()), Ok(2 * CHUNK_BYTES));
@@ -237,7 +236,7 @@ fn a_client_over_its_quota_gets_what_its_lanes_keep_but_nothing_more() {
     let one = client(&pool, 1, 2);
     let kept = pool.alloc(&one, 1, &bytes(PAGE), |_, _, _| {}).unwrap();
     get(&pool, &one, 2 * CHUNK_BYTES).unwrap();
-    pool.free(&one, 1, kept);
+    pool.free(&one, kept);
     pool.set_quota(&one, 1);
     assert_eq!(pool.held(&one), 3);
     get(&pool, &one, CHUNK_BYTES / 2).unwrap();
@@ -251,7 +250,7 @@ fn a_lane_keeps_again_what_it_was_made_to_give_up() {
     let one = client(&pool, 1, 1);
     for _ in 0..2 {
         let block = get(&pool, &one, PAGE).unwrap();
-        pool.free(&one, 0, block);
+        pool.free(&one, block);
         assert_eq!(pool.held(&one), 1);
         assert!(pool.reclaim());
         assert_eq!(pool.held(&one), 0);
@@ -263,14 +262,14 @@ fn a_lane_does_not_give_up_what_another_keeps_by_now() {
     let pool: TestPool<AtomicU64> = pool(1);
     let one = client(&pool, 1, 2);
     let on = |lane| pool.alloc(&one, lane, &bytes(PAGE), |_, _, _| {}).unwrap();
-    pool.free(&one, 0, on(0));
+    pool.free(&one, on(0));
     pool.reclaim();
-    pool.free(&one, 0, on(1));
+    pool.free(&one, on(1));
     // The first lane still takes from that chunk, until it is full.
     let blocks: Vec<_> = (0..=CHUNK_BYTES / PAGE).map(|_| on(0)).collect();
     assert_eq!(pool.held(&one), 2);
     for block in blocks {
-        pool.free(&one, 0, block);
+        pool.free(&one, block);
     }
     assert_eq!(pool.held(&one), 2);
 }
@@ -284,13 +283,13 @@ fn a_client_holds_no_more_than_its_quota() {
     let small = get(&pool, &one, 1).unwrap();
     assert_eq!(get(&pool, &one, CHUNK_BYTES), Err(Refusal::Quota));
     assert_eq!(get(&pool, &one, 4 * CHUNK_BYTES), Err(Refusal::Quota));
-    pool.free(&one, 0, small);
+    pool.free(&one, small);
     // What its lane keeps does not count against it.
     let second = get(&pool, &one, CHUNK_BYTES).unwrap();
     assert_eq!((pool.held(&one), pool.highest(&one)), (2, 2));
     assert_eq!(get(&pool, &one, 1), Err(Refusal::Quota));
-    pool.free(&one, 0, large);
-    pool.free(&one, 0, second);
+    pool.free(&one, large);
+    pool.free(&one, second);
     assert_eq!(pool.close(&one), 0);
 }
 
@@ -309,7 +308,7 @@ fn a_block_crosses_no_boundary() {
         let block = pool.alloc(&one, 0, &request, |_, _, _| {});
         block.map(|block| {
             let len = block.len();
-            pool.free(&one, 0, block);
+            pool.free(&one, block);
             len
         })
     };
@@ -354,8 +353,8 @@ fn the_largest_block_can_be_had_again_and_again() {
         let small = get(&pool, &one, CHUNK_BYTES).unwrap();
         assert_eq!(small.arena(), 0);
         assert_eq!(get(&pool, &one, CHUNK_BYTES), Err(Refusal::Quota));
-        pool.free(&one, 0, small);
-        pool.free(&one, 0, large);
+        pool.free(&one, small);
+        pool.free(&one, large);
     }
     // It is not for what is small, however little there is of the other.
     let rest = (0..).map_while(|_| get(&pool, &one, PAGE).ok());
@@ -375,21 +374,20 @@ fn a_mapping_is_taken_only_if_it_is_the_one_that_is_wanted() {
     let pool: TestPool<AtomicU64> = pool(1);
     let one = client(&pool, 1, 1);
     let block = get(&pool, &one, PAGE).unwrap();
-    let (arena, offset) = (block.arena(), block.offset());
     let record = Record {
         original: 77,
         len: 5,
         client: 1,
         flags: 3,
     };
-    pool.note(block, &record).unwrap();
-    let not_flags = pool.take_if(arena, offset, |client, flags| client == 1 && flags == 0);
+    let address = pool.note(block, &record).unwrap();
+    let not_flags = pool.take(address, |client, flags| client == 1 && flags == 0);
     assert_eq!(not_flags, None);
-    assert_eq!(pool.take_if(arena, offset, |client, _| client == 2), None);
+    assert_eq!(pool.take(address, |client, _| client == 2), None);
     let (block, taken) = pool
-        .take_if(arena, offset, |client, flags| client == 1 && flags == 3)
+        .take(address, |client, flags| client == 1 && flags == 3)
         .unwrap();
     assert_eq!(taken, record);
-    pool.free(&one, 0, block);
-    assert_eq!(pool.take(arena, offset), None);
+    pool.free(&one, block);
+    assert_eq!(take(&pool, address), None);
 }

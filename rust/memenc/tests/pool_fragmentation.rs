@@ -45,7 +45,7 @@ fn every_second_block_freed_is_half_of_the_pool_and_all_that_is_needed() {
         assert_eq!(count, ARENAS * ARENA_BYTES / len);
         // In order of their addresses: one client, one lane, nothing freed.
         for which in (0..count).rev().step_by(2) {
-            model.free(which, 0);
+            model.free(which);
         }
         if order < 13 {
             let before = model.fragmented;
@@ -66,7 +66,7 @@ fn as_many_blocks_as_there_are_places_are_needed_to_refuse_one() {
         let places = fill(&mut model, 1, len);
         for _ in 0..places {
             // Each block of this size gives way to a small one in the same place.
-            model.free(0, 0);
+            model.free(0);
             assert!(model.alloc(1, 0, &bytes(1)));
         }
         while model.alloc(1, 0, &bytes(len)) {}
@@ -87,7 +87,7 @@ fn survivors_of_all_sizes_break_no_more_than_their_own_places() {
             while which > from {
                 which -= 1;
                 if which % 8 != 0 {
-                    model.free(which, which);
+                    model.free(which);
                 }
             }
             model.check();
@@ -114,7 +114,7 @@ fn it_is_whole_again_after_any_amount_of_work() {
         let len = (GRANULE << order) - next(GRANULE);
         if !model.alloc(id, lane, &bytes(len)) {
             for _ in 0..1 + next(12) {
-                model.free(next(1 << 20), lane);
+                model.free(next(1 << 20));
             }
         }
     }

@@ -10,6 +10,7 @@ mod watched;
 use loom::sync::Arc;
 use loom::thread;
 use memenc::pool::{Block, Record, CHUNK_BYTES, GRANULE};
+use pools::take;
 use watched::{World, PAGE};
 
 /// All schedules with up to so many switches that no thread asked for; or with as many as the variable
@@ -123,7 +124,7 @@ fn what_is_freed_while_another_looks_for_it_is_not_lost() {
         let half = full.remove(0);
         let two = both(
             &world,
-            move |w| (w.free(1, 1, first), w.free(1, 1, third)),
+            move |w| (w.free(1, first), w.free(1, third)),
             |w| w.alloc(1, 0, CHUNK_BYTES / 2),
         );
         let taken: Vec<_> = two.1.into_iter().collect();
@@ -140,16 +141,12 @@ fn what_is_freed_in_a_chunk_that_was_just_found_full_is_found_later() {
         let half = CHUNK_BYTES / 2;
         let mut blocks: Vec<_> = (0..4).map(|_| world.alloc(1, 0, half).unwrap()).collect();
         // The first chunk is noted as spare, though it is full again; the second one has room.
-        world.free(1, 0, blocks.remove(0));
+        world.free(1, blocks.remove(0));
         blocks.insert(0, world.alloc(1, 1, half).unwrap());
         world.pool.drain(&world.clients[0]);
-        world.free(1, 0, blocks.remove(3));
+        world.free(1, blocks.remove(3));
         let first = blocks.remove(0);
-        let two = both(
-            &world,
-            move |w| w.free(1, 1, first),
-            |w| w.alloc(1, 0, half),
-        );
+        let two = both(&world, move |w| w.free(1, first), |w| w.alloc(1, 0, half));
         assert_eq!(world.room(1, half), 1);
         world.finish(blocks.into_iter().chain(two.1).map(|block| (1, block)));
     });
@@ -161,11 +158,7 @@ fn the_last_free_of_a_chunk_hands_it_to_another_client_scrubbed() {
         let world = World::new(1);
         let block = world.alloc(1, 0, PAGE).unwrap();
         world.pool.drain(&world.clients[0]);
-        let two = both(
-            &world,
-            move |w| w.free(1, 0, block),
-            |w| w.alloc(2, 0, PAGE),
-        );
+        let two = both(&world, move |w| w.free(1, block), |w| w.alloc(2, 0, PAGE));
         let got = two.1.ok();
         assert_eq!(world.room(2, PAGE), 16 - usize::from(got.is_some()));
         world.finish(got.map(|block| (2, block)));
@@ -177,7 +170,7 @@ fn a_lane_and_whoever_reclaims_what_it_keeps_do_not_both_get_it() {
     explore(2, || {
         let world = World::new(1);
         let block = world.alloc(1, 0, GRANULE).unwrap();
-        world.free(1, 0, block);
+        world.free(1, block);
         let (one, two) = both(
             &world,
             |w| w.alloc(1, 0, GRANULE),
@@ -196,7 +189,7 @@ fn a_client_that_is_closed_with_its_last_free_holds_nothing() {
         let block = world.alloc(1, 0, GRANULE).unwrap();
         both(
             &world,
-            move |w| w.free(1, 0, block),
+            move |w| w.free(1, block),
             |w| w.pool.close(&w.clients[0]),
         );
         assert_eq!(world.pool.close(&world.clients[0]), 0);
@@ -216,7 +209,7 @@ fn a_client_that_is_closed_while_it_asks_keeps_nothing_but_its_block() {
         );
         if let Ok(block) = one {
             assert_eq!(world.pool.close(&world.clients[0]), 1);
-            world.free(1, 0, block);
+            world.free(1, block);
         }
         assert_eq!(world.pool.close(&world.clients[0]), 0);
         assert_eq!(world.room(2, CHUNK_BYTES), 1);
@@ -244,19 +237,18 @@ fn a_mapping_is_ended_by_one_of_two() {
     explore(5, || {
         let world = World::new(1);
         let block = world.alloc(1, 0, PAGE).unwrap();
-        let offset = block.offset();
         let record = Record {
             original: 0x1234,
             len: 9,
             client: 1,
             flags: 0,
         };
-        world.pool.note(block, &record).unwrap();
+        let address = world.pool.note(block, &record).unwrap();
         // The one who gets it frees it, and notes another in its place.
         let end = move |w: &World| {
-            let (block, taken) = w.pool.take(0, offset)?;
+            let (block, taken) = take(&w.pool, address)?;
             assert_eq!(taken.original, 0x1234);
-            w.free(1, 0, block);
+            w.free(1, block);
             let again = w.alloc(1, 0, PAGE).unwrap();
             let other = Record {
                 original: 0x5678,
@@ -266,9 +258,9 @@ fn a_mapping_is_ended_by_one_of_two() {
             w.pool.note(again, &other).unwrap();
             Some(())
         };
-        let (one, two) = both(&world, end, move |w: &World| w.pool.take(0, offset));
+        let (one, two) = both(&world, end, move |w: &World| take(&w.pool, address));
         let (block, taken) = match (one, two) {
-            (Some(()), None) => world.pool.take(0, offset),
+            (Some(()), None) => take(&world.pool, address),
             // The second one took what the first one noted.
             (Some(()), Some((_, taken))) if taken.len == 9 => panic!("both got it"),
             (_, taken) => taken,
@@ -276,7 +268,7 @@ fn a_mapping_is_ended_by_one_of_two() {
         .expect("one of them");
         let whole = [(0x1234, 9), (0x5678, 10)].contains(&(taken.original, taken.len));
         assert!(whole, "halves of two");
-        assert_eq!(world.pool.take(0, offset), None);
+        assert_eq!(take(&world.pool, address), None);
         world.finish([(1, block)]);
     });
 }

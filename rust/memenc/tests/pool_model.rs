@@ -19,7 +19,7 @@ enum Step {
     Alloc(u16, usize, Request),
     /// Many of the same size.
     Fill(u16, usize, usize, usize),
-    Free(usize, usize),
+    Free(usize),
     /// Every second one, and so on.
     FreeEach(usize),
     Note(usize, u64),
@@ -70,7 +70,7 @@ fn steps() -> impl Strategy<Value = Step> {
             .prop_map(|(id, lane, request)| Step::Alloc(id, lane, request)),
         2 => (id.clone(), lane.clone(), small, 1usize..300)
             .prop_map(|(id, lane, len, count)| Step::Fill(id, lane, len, count)),
-        12 => (any::<usize>(), lane.clone()).prop_map(|(which, lane)| Step::Free(which, lane)),
+        12 => any::<usize>().prop_map(Step::Free),
         2 => (1usize..4).prop_map(Step::FreeEach),
         3 => any::<(usize, u64)>().prop_map(|(which, original)| Step::Note(which, original)),
         2 => (0..ARENAS, 0usize..4, any::<bool>(), any::<bool>())
@@ -94,10 +94,10 @@ fn carry_out(model: &mut Model, step: Step) {
         Step::Fill(id, lane, len, count) => {
             let _ = (0..count).all(|_| model.alloc(id, lane, &pools::bytes(len)));
         }
-        Step::Free(which, lane) => model.free(which, lane),
+        Step::Free(which) => model.free(which),
         Step::FreeEach(step) => {
             for which in (0..model.live()).rev().step_by(step) {
-                model.free(which, which);
+                model.free(which);
             }
         }
         Step::Note(which, original) => model.note(which, original),

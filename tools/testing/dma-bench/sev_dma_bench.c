@@ -140,7 +140,7 @@ static int measure(struct virtio_device *vdev, const struct way *way, size_t siz
 {
 	DECLARE_COMPLETION_ONSTACK(go);
 	struct worker workers[MOST_CPUS] = {};
-	u64 total = 0, longest = 0;
+	u64 total = 0, ns = 0;
 	int cpu, started = 0, error = 0;
 
 	for (cpu = 0; cpu < cpus && !error; cpu++) {
@@ -168,7 +168,7 @@ static int measure(struct virtio_device *vdev, const struct way *way, size_t siz
 		wait_for_completion(&workers[cpu].done);
 		error = error ?: workers[cpu].error;
 		total += workers[cpu].instructions;
-		longest = max(longest, workers[cpu].ns);
+		ns += workers[cpu].ns;
 	}
 	for (cpu = 0; cpu < cpus; cpu++) {
 		free_pages((unsigned long)workers[cpu].buffer, get_order(size));
@@ -176,7 +176,7 @@ static int measure(struct virtio_device *vdev, const struct way *way, size_t siz
 	}
 	if (!error)
 		pr_info("way=%s cpus=%d size=%zu instructions=%llu ns=%llu\n", way->name, cpus, size,
-			total / (CALLS(size) * cpus), longest / CALLS(size));
+			total / (CALLS(size) * cpus), ns / (CALLS(size) * cpus));
 	return error;
 }
 

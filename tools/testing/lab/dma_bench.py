@@ -103,20 +103,26 @@ def counted(context, share, name, *options):
 
 
 def mapped(context, *options):
-    """What the module sev_dma_bench says of one VM: figures by configuration."""
-    script = "modprobe sev_dma_bench device=$(basename $(dirname $(grep -l 0x0002 /sys/bus/virtio/devices/*/device))) && dmesg"
-    output = _inside(context, "shim", script, "--smp", "2", "--count-instructions", "--disk", "null:1G", *options)
-    found = {}
-    for way, cpus, size, instructions, ns in MAPPED.findall(output):
-        found.setdefault((way, int(cpus), int(size)), []).append((int(instructions), int(ns)))
-    medians = {key: [statistics.median(values) for values in zip(*pairs)] for key, pairs in found.items()}
+    """What the module sev_dma_bench says of two VMs: figures by configuration."""
+    counts, times = _mapped(context, 0, "--count-instructions", *options), _mapped(context, 1, *options)
     figures = {}
     for way in ("swiotlb", "shim"):
-        own = {size: values for (of, cpus, size), values in medians.items() if (of, cpus) == (way, 1)}
-        figures[way] = {f"map.{size}": count - (medians["copy", 1, size][0] if way == "swiotlb" else 0) for size, (count, _) in own.items()}
-        if (way, 2, 4096) in medians:
-            figures[way]["two_cpus"] = 2 * medians[way, 1, 4096][1] / medians[way, 2, 4096][1]
+        own = {size: count for (of, cpus, size), count in counts.items() if (of, cpus) == (way, 1)}
+        # The kernel's bounce buffers copy in.
+        figures[way] = {f"map.{size}": count - (counts["copy", 1, size] if way == "swiotlb" else 0) for size, count in own.items()}
+        if (way, 2, 4096) in times:
+            figures[way]["two_cpus"] = 2 * times[way, 1, 4096] / times[way, 2, 4096]
     return figures
+
+
+def _mapped(context, which, *options):
+    """Instructions (0) or nanoseconds (1) of one VM: medians by way, number of CPUs, and size."""
+    script = "modprobe sev_dma_bench device=$(basename $(dirname $(grep -l 0x0002 /sys/bus/virtio/devices/*/device))) && dmesg"
+    output = _inside(context, "shim", script, "--smp", "2", "--disk", "null:1G", *options)
+    found = {}
+    for way, cpus, size, *values in MAPPED.findall(output):
+        found.setdefault((way, int(cpus), int(size)), []).append(int(values[which]))
+    return {key: statistics.median(values) for key, values in found.items()}
 
 
 def _inside(context, name, script, *options):

@@ -11,7 +11,7 @@ pub(crate) mod work;
 use std::sync::atomic::AtomicU64;
 
 use memenc::pool::{
-    Arena, Arenas, Block, Client, Pool, Refusal, Request, Word, ARENA_BYTES, ARENA_WORDS,
+    Arena, Arenas, Block, Client, Pool, Record, Refusal, Request, Word, ARENA_BYTES, ARENA_WORDS,
     CLIENT_WORDS, LANE_WORDS,
 };
 
@@ -93,6 +93,11 @@ pub(crate) fn empty<W: Fresh>(arenas: usize) -> TestPool<W> {
 /// Where the memory of an arena of 4 MiB is.
 pub(crate) fn base(arena: usize) -> u64 {
     ((arena + 3) * ARENA_BYTES) as u64
+}
+
+/// Ends the mapping at an address, whosever it is.
+pub(crate) fn take<W: Fresh>(pool: &TestPool<W>, address: u64) -> Option<(Block, Record)> {
+    pool.take(address, |_, _| true)
 }
 
 /// A pool of so many arenas of 4 MiB.

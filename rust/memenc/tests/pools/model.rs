@@ -17,7 +17,7 @@ use super::{zeros, TestClient, TestPool, IDS};
 /// A mapping, or a block that none was noted for.
 pub(crate) enum Live {
     Block(Block),
-    Noted(usize, usize, Record),
+    Noted(u64, Record),
 }
 
 /// What is known of a client.
@@ -273,7 +273,7 @@ impl Model {
         let (id, live) = self.live.swap_remove(which % self.live.len());
         let live = match live {
             Live::Block(block) => {
-                let (arena, start, len) = (block.arena(), block.offset(), block.len());
+                let (start, len) = (self.pool.address(&block), block.len());
                 let flags = original as u8;
                 let record = Record {
                     original,
@@ -281,35 +281,37 @@ impl Model {
                     client: id,
                     flags,
                 };
-                assert_eq!(self.pool.note(block, &record), Ok(()));
-                let inside = start + original as usize % len;
-                let found = self.pool.lookup(arena, inside).expect("it was noted");
+                let address = self.pool.note(block, &record).ok();
+                assert_eq!(address, start);
+                let address = address.expect("it is of this pool");
+                let inside = address + original % len as u64;
+                let found = self.pool.lookup(inside).expect("it was noted");
                 assert_eq!(
                     (found.start, found.bytes, found.record),
-                    (start, len, record)
+                    (address, len, record)
                 );
-                Live::Noted(arena, inside, record)
+                Live::Noted(inside, record)
             }
             noted => noted,
         };
         self.live.push((id, live));
     }
 
-    pub(crate) fn free(&mut self, which: usize, lane: usize) {
+    pub(crate) fn free(&mut self, which: usize) {
         if self.live.is_empty() {
             return;
         }
         let (id, live) = self.live.swap_remove(which % self.live.len());
         let block = match live {
             Live::Block(block) => {
-                let taken = self.pool.take(block.arena(), block.offset());
+                let taken = super::take(&self.pool, self.pool.address(&block).unwrap());
                 assert_eq!(taken, None, "none was noted");
                 block
             }
-            Live::Noted(arena, inside, record) => {
-                let (block, taken) = self.pool.take(arena, inside).expect("it was noted");
+            Live::Noted(inside, record) => {
+                let (block, taken) = super::take(&self.pool, inside).expect("it was noted");
                 assert_eq!(taken, record);
-                assert_eq!(self.pool.take(arena, inside), None);
+                assert_eq!(super::take(&self.pool, inside), None);
                 block
             }
         };
@@ -320,7 +322,7 @@ impl Model {
         for granule in &mut memory.granules[first..first + block.len() / GRANULE] {
             assert_eq!(std::mem::take(&mut granule.user), id);
         }
-        self.pool.free(&self.accounts[&id].client, lane, block);
+        self.pool.free(&self.accounts[&id].client, block);
     }
 
     pub(crate) fn drain(&mut self, id: u16) {
@@ -339,7 +341,7 @@ impl Model {
         let refused = super::get(&self.pool, &account.client, 1);
         assert_eq!(refused, Err(Refusal::Quota));
         while let Some(which) = self.live.iter().position(|(user, _)| *user == id) {
-            self.free(which, which);
+            self.free(which);
         }
         assert_eq!(self.pool.close(&self.accounts[&id].client), 0);
         self.accounts.remove(&id);
@@ -377,7 +379,7 @@ impl Model {
         assert_eq!(self.pool.chunks_in_all(), chunks);
         let mut held = 0;
         for (&id, account) in &self.accounts {
-            assert_eq!(account.client.bytes(), self.used(id));
+            assert_eq!(self.pool.bytes(&account.client), self.used(id));
             let (now, busy) = (self.pool.held(&account.client), self.all_busy(id));
             // Each lane keeps a chunk, and has a page in another one perhaps.
             assert!((busy..=busy + 2 * account.lanes as u64).contains(&now));
@@ -394,7 +396,7 @@ impl Model {
     /// Nothing is left when all is given back.
     pub(crate) fn finish(mut self) {
         while self.live() > 0 {
-            self.free(0, 0);
+            self.free(0);
             self.check();
         }
         self.pool.reclaim();

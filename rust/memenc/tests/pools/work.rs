@@ -83,7 +83,7 @@ impl<W: Fresh> Site<W> {
         Some(block)
     }
 
-    fn free(&self, id: u16, lane: usize, block: Block) {
+    fn free(&self, id: u16, block: Block) {
         for granule in self.granules(block.arena(), block.offset(), block.len()) {
             assert_eq!(
                 granule.user.swap(0, Ordering::Relaxed),
@@ -92,24 +92,23 @@ impl<W: Fresh> Site<W> {
             );
         }
         let client = &self.clients[usize::from(id) - 1];
-        self.pool.free(client, lane, block);
+        self.pool.free(client, block);
     }
 
     /// Frees a block, most of the time as a mapping that is found by an address in it.
-    fn end(&self, id: u16, lane: usize, block: Block, inside: usize) {
-        let (arena, offset, len) = (block.arena(), block.offset(), block.len());
+    fn end(&self, id: u16, block: Block, inside: usize) {
+        let (offset, len) = (block.offset(), block.len());
         let record = Record {
             original: offset as u64,
             len: len as u32,
             client: id,
             flags: 1,
         };
-        self.pool.note(block, &record).unwrap();
-        let address = self.pool.find(base(arena) + (offset + inside % len) as u64);
-        let (arena, offset) = address.expect("an arena in use");
-        let (block, taken) = self.pool.take(arena, offset).expect("it was noted");
+        let address = self.pool.note(block, &record).unwrap();
+        let (block, taken) =
+            super::take(&self.pool, address + (inside % len) as u64).expect("it was noted");
         assert_eq!(taken, record);
-        self.free(id, lane, block);
+        self.free(id, block);
     }
 
     /// One thread's work. Blocks are freed by it or by others.
@@ -133,7 +132,7 @@ impl<W: Fresh> Site<W> {
                 (full && which < left.len()).then(|| left.swap_remove(which))
             };
             if let Some((id, block)) = taken {
-                self.end(id, lane, block, random.below(ARENA_BYTES));
+                self.end(id, block, random.below(ARENA_BYTES));
             }
         }
     }
@@ -173,13 +172,13 @@ impl<W: Fresh> Site<W> {
             .iter()
             .map(|(_, block)| block.len() as u64)
             .sum::<u64>();
-        let counted = self.clients.iter().map(TestClient::bytes).sum::<u64>();
-        assert_eq!(counted, bytes);
+        let counted = self.clients.iter().map(|client| self.pool.bytes(client));
+        assert_eq!(counted.sum::<u64>(), bytes);
         for (id, block) in left {
-            self.free(id, 0, block);
+            self.free(id, block);
         }
         for client in &self.clients {
-            assert_eq!((client.bytes(), self.pool.close(client)), (0, 0));
+            assert_eq!((self.pool.bytes(client), self.pool.close(client)), (0, 0));
         }
         let chunks = self.memory.len() * (ARENA_BYTES / CHUNK_BYTES);
         assert_eq!(self.pool.chunks_in_all(), chunks as u64);

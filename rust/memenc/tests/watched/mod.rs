@@ -108,19 +108,18 @@ impl World {
         }
     }
 
-    pub(crate) fn free(&self, id: u16, lane: usize, block: Block) {
+    pub(crate) fn free(&self, id: u16, block: Block) {
         self.write(id, &block);
-        self.pool
-            .free(&self.clients[usize::from(id) - 1], lane, block);
+        self.pool.free(&self.clients[usize::from(id) - 1], block);
     }
 
     /// Frees what is left, after which both clients hold nothing and can be closed.
     pub(crate) fn finish(&self, blocks: impl IntoIterator<Item = (u16, Block)>) {
         for (id, block) in blocks {
-            self.free(id, 0, block);
+            self.free(id, block);
         }
         for client in &self.clients {
-            assert_eq!((client.bytes(), self.pool.close(client)), (0, 0));
+            assert_eq!((self.pool.bytes(client), self.pool.close(client)), (0, 0));
         }
     }
 
@@ -129,7 +128,7 @@ impl World {
         let blocks: Vec<_> = std::iter::from_fn(|| self.alloc(id, 0, len).ok()).collect();
         let count = blocks.len();
         for block in blocks {
-            self.free(id, 0, block);
+            self.free(id, block);
         }
         count
     }
