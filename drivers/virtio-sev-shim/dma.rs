@@ -41,6 +41,10 @@ mod words;
 
 #[cfg(CONFIG_VIRTIO_SEV_SHIM_KUNIT_TEST)]
 mod flow_test;
+#[cfg(CONFIG_VIRTIO_SEV_SHIM_KUNIT_TEST)]
+mod memory_test;
+#[cfg(CONFIG_VIRTIO_SEV_SHIM_KUNIT_TEST)]
+mod test_rig;
 
 use devices::{
     Description,

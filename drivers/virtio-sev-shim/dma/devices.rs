@@ -9,7 +9,8 @@ use kernel::{
     str::CString,
     sync::{
         Arc,
-        Mutex, //
+        Mutex,
+        UniqueArc, //
     }, //
 };
 use memenc::{
@@ -120,17 +121,7 @@ impl Registry {
         let judged = admission::judge(&what.offer, policy).and_then(|terms| {
             let slot = self.free_slot().ok_or(Reason::TooMany)?;
             memory.fill().map_err(|_| Reason::NoMemory)?;
-            let name = CString::try_from(what.name).map_err(|_| Reason::NoMemory)?;
-            let flow = Flow::new(
-                memory,
-                name,
-                slot,
-                what.align_mask,
-                copy_in,
-                Shares::of(what.offer.id),
-            )
-            .and_then(|flow| Ok(Arc::new(flow, GFP_KERNEL)?))
-            .map_err(|_| Reason::NoMemory)?;
+            let flow = new_flow(what, slot, memory, copy_in).map_err(|_| Reason::NoMemory)?;
             Ok((slot, flow, terms))
         });
         match judged {
@@ -138,6 +129,8 @@ impl Registry {
                 let standing = Standing::Adopted(flow.clone(), terms);
                 // Without books on it a device cannot be given back.
                 if self.note(what, standing).is_err() {
+                    flow.close(memory);
+                    self.divide(memory);
                     return Err(Reason::NoMemory);
                 }
                 slots.insert(slot, what.parent, &flow);
@@ -295,6 +288,21 @@ impl Registry {
     pub(super) fn send_limit(&self, memory: &Memory, queues: u64) -> u64 {
         shares::queue_limit(self.share(memory), queues)
     }
+}
+
+/// The traffic of a device in this slot.
+fn new_flow(
+    what: &Description<'_>,
+    slot: usize,
+    memory: &Memory,
+    copy_in: bool,
+) -> Result<Arc<Flow>> {
+    let name = CString::try_from(what.name)?;
+    let shares = Shares::of(what.offer.id);
+    // The room first: a flow that is dropped instead of closed leaves its slot in use.
+    let room = UniqueArc::new_uninit(GFP_KERNEL)?;
+    let flow = Flow::new(memory, name, slot, what.align_mask, copy_in, shares)?;
+    Ok(room.write(flow).into())
 }
 
 /// Adopted devices have ids in 16 bits.

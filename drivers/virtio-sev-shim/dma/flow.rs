@@ -118,11 +118,11 @@ pub(crate) struct Flow {
 }
 
 impl Flow {
-    /// That of the device that is number `slot`.
+    /// That of the device that is number `slot`, which is in use until the flow is [closed](Flow::close).
     ///
     /// # Errors
     ///
-    /// `ENOMEM`.
+    /// `ENOMEM`; `EINVAL` if the slot is in use.
     pub(super) fn new(
         memory: &Memory,
         name: CString,
@@ -132,17 +132,24 @@ impl Flow {
         shares: Shares,
     ) -> Result<Self> {
         let lanes = ffi::cpus().clamp(1, MAX_LANES).next_power_of_two();
-        let client = |purpose: usize| {
+        let counts = words::zeroed(lanes * COUNTS)?;
+        let kept = || words::zeroed(lanes * LANE_WORDS);
+        let [send, receive, ring] = [kept()?, kept()?, kept()?];
+        // Nothing but a slot in use fails from here on, and then it is the first one that does.
+        let client = |purpose: Purpose, lanes: Words| {
             // CAST: slots are few.
-            let id = (slot * PURPOSES + purpose + 1) as u16;
-            let lanes = words::zeroed(lanes * LANE_WORDS)?;
+            let id = (slot * PURPOSES + purpose as usize + 1) as u16;
             memory.pool.client(id, 0, lanes).ok_or(EINVAL)
         };
         Ok(Flow {
             name,
-            clients: [client(0)?, client(1)?, client(2)?],
+            clients: [
+                client(Purpose::Send, send)?,
+                client(Purpose::Receive, receive)?,
+                client(Purpose::Ring, ring)?,
+            ],
             lanes,
-            counts: words::zeroed(lanes * COUNTS)?,
+            counts,
             refused: [const { words::Word::new(0) }; 4],
             align_mask,
             copy_in,

@@ -2,127 +2,24 @@
 
 //! KUnit: buffers of a device on their way to the pool and back.
 
-use kernel::{
-    prelude::*,
-    str::CString, //
-};
-use memenc::{
-    pool::Refusal,
-    shares::{
-        Bounds,
-        Shares, //
-    }, //
-};
+use kernel::prelude::*;
+use memenc::pool::Refusal;
 
 use super::{
     flow::{
         Count,
-        Direction,
-        Flow, //
+        Direction, //
     },
-    memory::Memory,
-    slots::Slots, //
+    test_rig::{
+        buffer,
+        device,
+        map,
+        unmap,
+        Rig,
+        MIB, //
+    }, //
 };
 use crate::shared::SharedPages;
-
-const MIB: u64 = 1 << 20;
-
-/// A pool of its own, and a device.
-struct Rig {
-    memory: Pin<KBox<Memory>>,
-    flow: Flow,
-}
-
-/// A pool of two units of 2 MiB, which may double.
-fn pool() -> Result<Pin<KBox<Memory>>> {
-    let memory = Memory::new(Bounds {
-        min: 4 * MIB,
-        max: 8 * MIB,
-        unit: 2 * MIB,
-    })?;
-    memory.fill()?;
-    Ok(memory)
-}
-
-fn device(memory: &Memory, slot: usize, align_mask: u64, copy_in: bool) -> Result<Flow> {
-    let name = CString::try_from(c"kunit")?;
-    Flow::new(memory, name, slot, align_mask, copy_in, Shares::of(1))
-}
-
-impl Rig {
-    fn new() -> Result<Self> {
-        Self::with(0, false)
-    }
-
-    fn with(align_mask: u64, copy_in: bool) -> Result<Self> {
-        let memory = pool()?;
-        let flow = device(&memory, 0, align_mask, copy_in)?;
-        Ok(Rig { memory, flow })
-    }
-
-    fn map(&self, buffer: &mut [u8], direction: Direction) -> Result<u64> {
-        map(&self.memory, &self.flow, buffer, direction)
-    }
-
-    fn unmap(&self, address: u64, direction: Direction) {
-        unmap(&self.memory, &self.flow, address, direction);
-    }
-
-    fn sync(&self, address: u64, len: usize, direction: Direction, for_cpu: bool) {
-        // SAFETY: The tests' buffers are there until they end.
-        unsafe {
-            self.flow
-                .sync(&self.memory, address, len, direction, for_cpu, 0)
-        };
-    }
-
-    /// What the device sees.
-    fn device_reads<const N: usize>(&self, address: u64) -> [u8; N] {
-        // SAFETY: The tests ask for mapped addresses.
-        unsafe { self.memory.at(address).as_ptr().cast::<[u8; N]>().read() }
-    }
-
-    /// What the device does.
-    fn device_writes(&self, address: u64, len: usize, byte: u8) {
-        // SAFETY: As above.
-        unsafe { self.memory.at(address).as_ptr().write_bytes(byte, len) };
-    }
-
-    fn counts(&self) -> (u64, u64) {
-        let counted = |count| self.flow.counted(count);
-        (counted(Count::CopiedIn), counted(Count::CopiedOut))
-    }
-
-    fn held(&self) -> u64 {
-        self.flow.held(&self.memory).0
-    }
-}
-
-fn map(memory: &Memory, flow: &Flow, buffer: &mut [u8], direction: Direction) -> Result<u64> {
-    // SAFETY: The tests' buffers are there until they are unmapped.
-    let address = unsafe {
-        flow.map(
-            memory,
-            buffer.as_mut_ptr(),
-            buffer.len(),
-            direction,
-            false,
-            0,
-        )
-    };
-    address.ok_or(ENOMEM)
-}
-
-fn unmap(memory: &Memory, flow: &Flow, address: u64, direction: Direction) {
-    // SAFETY: As above.
-    unsafe { flow.unmap(memory, address, direction, false, 0) };
-}
-
-fn buffer(len: usize, byte: u8) -> Result<KVec<u8>> {
-    let mut buffer = KVec::new();
-    buffer.resize(len, byte, GFP_KERNEL)?;
-    Ok(buffer)
-}
 
 #[kunit_tests(virtio_sev_shim_dma)]
 mod tests {
@@ -421,69 +318,6 @@ mod tests {
             rig.unmap(address, Direction::FromDevice);
         }
         assert_eq!(rig.held(), 0);
-        Ok(())
-    }
-
-    #[test]
-    fn an_idle_pool_shrinks_to_its_least_size() -> Result {
-        let rig = Rig::new()?;
-        let mut half = buffer(1 << 20, 0)?;
-        let mut taken = KVec::new();
-        while rig.memory.size() < 8 * MIB {
-            rig.memory.press();
-            rig.memory.grow();
-        }
-        // Not beyond its bounds.
-        rig.memory.press();
-        rig.memory.grow();
-        assert_eq!(rig.memory.size(), 8 * MIB);
-        for _ in 0..6 {
-            taken.push(rig.map(&mut half, Direction::FromDevice)?, GFP_KERNEL)?;
-        }
-        assert!(rig.memory.shrink());
-        assert_eq!(rig.memory.size(), 8 * MIB);
-        for address in taken {
-            rig.unmap(address, Direction::FromDevice);
-        }
-        while rig.memory.shrink() {}
-        assert_eq!(rig.memory.size(), 4 * MIB);
-        assert_eq!(rig.memory.free(), 4 * MIB);
-        // Without devices it has nothing, and does not grow.
-        rig.memory.empty();
-        rig.memory.press();
-        assert!(!rig.memory.grow());
-        assert_eq!(rig.memory.size(), 0);
-        assert!(rig.map(&mut half, Direction::FromDevice).is_err());
-        rig.memory.fill()?;
-        assert_eq!(rig.memory.size(), 4 * MIB);
-        // And what there is is as good as before.
-        let address = rig.map(&mut half, Direction::FromDevice)?;
-        rig.unmap(address, Direction::FromDevice);
-        Ok(())
-    }
-
-    #[test]
-    fn a_parent_leads_to_its_own_traffic() -> Result {
-        let memory = pool()?;
-        let slots = KBox::new(Slots::new(), GFP_KERNEL)?;
-        let (one, two) = (device(&memory, 0, 0, false)?, device(&memory, 1, 0, false)?);
-        // Far enough apart to have the same hash.
-        let (first, second) = (0x1000_0000, 0x1000_0000 + (1 << 36));
-        let get = |parent: usize| {
-            // SAFETY: Both are there until the end.
-            unsafe { slots.get(parent) }.map(core::ptr::from_ref)
-        };
-        slots.insert(0, first, &one);
-        slots.insert(1, second, &two);
-        assert_eq!(get(first), Some(core::ptr::from_ref(&one)));
-        assert_eq!(get(second), Some(core::ptr::from_ref(&two)));
-        assert_eq!(get(0x2000_0000), None);
-        assert_eq!(slots.remove(0), Some(core::ptr::from_ref(&one)));
-        assert_eq!(get(first), None);
-        assert_eq!(get(second), Some(core::ptr::from_ref(&two)));
-        assert_eq!(slots.remove(0), None);
-        slots.insert(0, first, &two);
-        assert_eq!(get(first), Some(core::ptr::from_ref(&two)));
         Ok(())
     }
 }

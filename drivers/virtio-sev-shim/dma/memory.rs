@@ -290,8 +290,10 @@ impl Memory {
         let idle = self.lowest.load() > self.pool.chunks_in_all() / 4 * 3;
         self.lowest.store(self.pool.free_chunks());
         if idle && self.size() > self.bounds.min {
-            // The last ones first: the first are those it must have.
-            let gone = (0..units.len())
+            // The last ones first. Those it must have stay, however idle: one of them is for large blocks.
+            // CAST: as in `new`.
+            let least = (self.bounds.min >> self.bounds.unit.trailing_zeros()) as usize;
+            let gone = (least..units.len())
                 .rev()
                 .find(|&index| units[index].is_some() && self.pool.retire(index).is_some());
             if let Some(index) = gone {
