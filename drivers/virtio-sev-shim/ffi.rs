@@ -10,6 +10,7 @@ use kernel::{
     page::PAGE_SIZE,
     prelude::*, //
 };
+use memenc::pool::Refusal;
 mod shim {
     use kernel::{
         bindings,
@@ -438,8 +439,15 @@ pub(crate) fn pool_kick() {
     unsafe { shim::sev_shim_pool_kick() }
 }
 
-/// Logs that a device was refused a buffer, for the cause with this number.
-pub(crate) fn log_refusal(name: &CStr, refusal: u32, len: usize, free: u64) {
+/// Logs that a device was refused a buffer.
+pub(crate) fn log_refusal(name: &CStr, refusal: Refusal, len: usize, free: u64) {
+    // As in shim.h.
+    let number = match refusal {
+        Refusal::TooLarge => 0,
+        Refusal::Fragmented => 1,
+        Refusal::Exhausted => 2,
+        Refusal::Quota => 3,
+    };
     // SAFETY: The name is a string.
-    unsafe { shim::sev_shim_log_refusal(name.as_char_ptr(), refusal, len, free) }
+    unsafe { shim::sev_shim_log_refusal(name.as_char_ptr(), number, len, free) }
 }

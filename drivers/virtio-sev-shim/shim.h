@@ -65,7 +65,7 @@ void sev_shim_pool_rest(void);
 bool sev_shim_pool_grow(void);
 bool sev_shim_pool_shrink(void);
 
-/* map_ops.c: the numbers are those of memenc::pool::Refusal */
+/* map_ops.c: the numbers are those of log_refusal() in ffi.rs */
 #define SEV_SHIM_TOO_LARGE 0
 #define SEV_SHIM_FRAGMENTED 1
 #define SEV_SHIM_EXHAUSTED 2

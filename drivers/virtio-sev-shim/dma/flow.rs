@@ -329,7 +329,7 @@ impl Flow {
         if refusal != Refusal::TooLarge {
             memory.press();
         }
-        ffi::log_refusal(&self.name, kind as u32, len, memory.free());
+        ffi::log_refusal(&self.name, refusal, len, memory.free());
     }
 
     /// Ends a mapping: what the device wrote is copied to its buffer.

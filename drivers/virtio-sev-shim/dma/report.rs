@@ -105,6 +105,7 @@ fn tell_pool(dma: &Dma, out: &mut fmt::Formatter<'_>) -> fmt::Result {
     writeln!(out, "devices: {devices}")?;
     writeln!(out, "size: {}", memory.size())?;
     writeln!(out, "free: {}", memory.free())?;
+    writeln!(out, "largest_free: {}", memory.pool.largest_free())?;
     writeln!(out, "highest: {}", memory.size_most.counted())?;
     writeln!(out, "min: {}", memory.bounds.min)?;
     writeln!(out, "max: {}", memory.bounds.max)?;
