@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from .errors import LabError
-from .paths import cache_root
+from .paths import CHECKOUT, build_root, cache_root
 
 # Entries of one kind that stay: the one in use and the one before it, so that going back and forth is cheap.
 KEPT = 2
@@ -70,6 +70,18 @@ def find(kind, key):
     """The directory of entry `key` of `kind`, or None when nobody has made it."""
     path = cache_root() / kind / key
     return path if _use(path) else None
+
+
+def claim_builds():
+    """Note whose the object files of this checkout are. If it has none yet, those of checkouts that are gone go."""
+    note = build_root() / "checkout"
+    if note.exists():
+        return
+    note.parent.mkdir(parents=True, exist_ok=True)
+    for other in note.parent.parent.glob("*/checkout"):
+        if not Path(other.read_text()).exists():
+            remove(other.parent)
+    note.write_text(str(CHECKOUT))
 
 
 def remove(path):

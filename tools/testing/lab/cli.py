@@ -22,6 +22,7 @@ def main(argv):
         signal.signal(signum, _on_signal)
     try:
         machine.become_root()
+        cache.claim_builds()
         return options.function(options)
     except LabError as error:
         print(f"lab: {error}", file=sys.stderr)

@@ -135,3 +135,20 @@ time.sleep(100)
     holder.communicate()
     equal(python(context, clean)[0], "", "no message")
     equal(os.path.exists(context.directory / "linux-sev-rust"), False, "the cache")
+
+
+def test_object_files_of_checkouts_that_are_gone_go(context):
+    builds = context.directory / "linux-sev-rust/build"
+    here, gone = context.directory / "here", context.directory / "gone"
+    here.mkdir()
+    for name, checkout in (("here", here), ("gone", gone)):
+        (builds / name / "target").mkdir(parents=True)
+        (builds / name / "checkout").write_text(str(checkout))
+    (builds / "anybody's").mkdir()
+    equal(python(context, "cache.claim_builds()"), ("", ""), "what is said")
+    own = [path.parent for path in builds.glob("*/checkout") if path.read_text() == str(CHECKOUT)]
+    equal(sorted(path.name for path in builds.iterdir()), sorted(["here", "anybody's", own[0].name]), "what is left")
+    # Only the first time.
+    here.rmdir()
+    python(context, "cache.claim_builds()")
+    equal((builds / "here").exists(), True, "that of a checkout that went later")
