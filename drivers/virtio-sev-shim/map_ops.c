@@ -81,29 +81,27 @@ const struct virtio_map_ops sev_shim_map_ops = {
 	.max_mapping_size = max_mapping_size,
 };
 
-/* One line a minute for each cause; counted they are all. */
-static bool may_log(struct ratelimit_state *limit)
-{
-	ratelimit_set_flags(limit, RATELIMIT_MSG_ON_RELEASE);
-	return __ratelimit(limit);
-}
+/* One line a minute for each cause; counted they are all. The flag: how many were left out is not said. */
+#define ONE_A_MINUTE(name) \
+	struct ratelimit_state name = \
+		RATELIMIT_STATE_INIT_FLAGS(name, 60 * HZ, 1, RATELIMIT_MSG_ON_RELEASE)
 
 void sev_shim_log_refusal(const char *name, u32 refusal, size_t len, u64 free)
 {
-	static DEFINE_RATELIMIT_STATE(too_large, 60 * HZ, 1);
-	static DEFINE_RATELIMIT_STATE(fragmented, 60 * HZ, 1);
-	static DEFINE_RATELIMIT_STATE(exhausted, 60 * HZ, 1);
-	static DEFINE_RATELIMIT_STATE(quota, 60 * HZ, 1);
+	static ONE_A_MINUTE(too_large);
+	static ONE_A_MINUTE(fragmented);
+	static ONE_A_MINUTE(exhausted);
+	static ONE_A_MINUTE(quota);
 
-	if (refusal == SEV_SHIM_TOO_LARGE && may_log(&too_large))
+	if (refusal == SEV_SHIM_TOO_LARGE && __ratelimit(&too_large))
 		pr_warn("%s: a buffer of %zu bytes is larger than any the pool has\n", name, len);
-	if (refusal == SEV_SHIM_FRAGMENTED && may_log(&fragmented))
+	if (refusal == SEV_SHIM_FRAGMENTED && __ratelimit(&fragmented))
 		pr_warn("%s: the pool is fragmented: %llu KiB are free, but no %zu bytes in one piece; the driver tries again\n",
 			name, free >> 10, len);
-	if (refusal == SEV_SHIM_EXHAUSTED && may_log(&exhausted))
+	if (refusal == SEV_SHIM_EXHAUSTED && __ratelimit(&exhausted))
 		pr_warn("%s: the pool is exhausted: %llu KiB are free, %zu bytes are wanted; the driver tries again, pool_max would help\n",
 			name, free >> 10, len);
-	if (refusal == SEV_SHIM_QUOTA && may_log(&quota))
+	if (refusal == SEV_SHIM_QUOTA && __ratelimit(&quota))
 		pr_warn("%s: its share of the pool is used up: no %zu bytes more; the driver tries again, pool_max would help\n",
 			name, len);
 }
