@@ -7,6 +7,8 @@
  * be put back for ever: there are no larger ones then.
  */
 
+#define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
+
 #include <linux/blkdev.h>
 #include <linux/netdevice.h>
 #include <linux/rtnetlink.h>
@@ -95,6 +97,8 @@ void sev_shim_shares_changed(void)
 
 int sev_shim_watch_nets(void)
 {
+	if (!IS_ENABLED(CONFIG_BQL))
+		pr_notice("no byte queue limits in this kernel (CONFIG_BQL): network drivers drop packets when their share of the pool is used up\n");
 	return register_netdevice_notifier(&block);
 }
 

@@ -119,10 +119,13 @@ fn each(all: u64, count: u64) -> u64 {
     all.checked_div(count).unwrap_or(all)
 }
 
-/// Bytes that a network device's queue may hold of its `share`, if `queues` draw on it. Packets take up to twice
-/// their length in the pool, and the stack stops after the one that reaches the limit.
+/// Bytes that a network device's queue may hold of its `share`, if `queues` draw on it: half of what would fit if nothing
+/// lay in the way of anything else, as no packet may be refused for what others lie where it would fit. Packets take up
+/// to twice their length in the pool, which is held by whole chunks, and the stack stops after the one that reaches the
+/// limit; 0 lets one at a time.
 pub fn queue_limit(share: u64, queues: u64) -> u64 {
-    each(share, 2 * queues).saturating_sub(LARGEST_PACKET)
+    let chunks = share & !(CHUNK_BYTES as u64 - 1);
+    each(chunks, 4 * queues).saturating_sub(LARGEST_PACKET)
 }
 
 #[cfg(test)]
@@ -177,7 +180,7 @@ mod tests {
 
     #[test]
     fn a_packet_more_than_the_limit_still_fits() {
-        assert_eq!(queue_limit(1 << 20, 2), (1 << 18) - LARGEST_PACKET);
+        assert_eq!(queue_limit((1 << 20) + 1, 2), (1 << 17) - LARGEST_PACKET);
         assert_eq!(queue_limit(1000, 4), 0);
     }
 
@@ -201,7 +204,7 @@ mod tests {
             let limit = queue_limit(share, queues);
             // Below that a single packet may be more than the share.
             prop_assume!(limit > 0);
-            prop_assert!(2 * queues * (limit + LARGEST_PACKET) <= share);
+            prop_assert!(4 * queues * (limit + LARGEST_PACKET) <= share);
         }
     }
 }
