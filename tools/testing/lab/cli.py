@@ -109,9 +109,9 @@ def _vm_options(command):
     command.add_argument("--count-instructions", action="store_true",
                          help="count what the kernel executes, for programs that ask by CPUID (slower)")
     command.add_argument("--disk", action="append", default=[], metavar="SPEC",
-                         help="a virtio disk: null:SIZE, ram:SIZE or file:PATH[,ro]; after commas queues=N, bus=blk|scsi, no-access-platform")
+                         help="a virtio disk: null:SIZE, ram:SIZE or file:PATH[,ro]; after commas queues=N, bus=blk|scsi, packed, no-access-platform")
     command.add_argument("--net", action="append", default=[], metavar="SPEC",
-                         help="virtio network: pair (two interfaces connected to each other) or user; after a comma no-access-platform")
+                         help="virtio network: pair (two interfaces connected to each other) or user; after commas no-mrg-rxbuf, packed, no-access-platform")
     command.add_argument("--virtio", action="append", default=[], metavar="SPEC",
                          help="another virtio device: rng, gpu, balloon or console; after a comma no-access-platform")
     command.add_argument("--hotplug", action="append", default=[], metavar="SPEC",

@@ -29,6 +29,9 @@ LOOP_PORTS = ("loop0", "loop1")
 
 NO_ACCESS_PLATFORM = "no-access-platform"
 
+# Options of a network, and what they come to.
+NET_OPTIONS = {"no-mrg-rxbuf": {"mrg_rxbuf": False}, "packed": {"packed": True}}
+
 SIZE_UNITS = {"": 0, "K": 10, "M": 20, "G": 30, "T": 40}
 
 
@@ -75,7 +78,7 @@ def _disk(devices, role, option, spec, name, directory):
     """Add a disk's backend; its devices."""
     words, platform = _split(role, option, spec)
     (kind, _, what), words = words[0].partition(":"), words[1:]
-    queues, bus, readonly = None, "blk", False
+    queues, bus, readonly, more = None, "blk", False, {}
     for word in words:
         if match := re.fullmatch(r"queues=([1-9]\d?)", word):
             queues = int(match[1])
@@ -83,15 +86,17 @@ def _disk(devices, role, option, spec, name, directory):
             bus = word.removeprefix("bus=")
         elif word == "ro" and kind == "file":
             readonly = True
+        elif word == "packed":
+            more = {"packed": True}
         else:
-            raise _error(option, spec, f"{word} is none of queues=N, bus=blk, bus=scsi, {NO_ACCESS_PLATFORM}; file:PATH also takes ro")
+            raise _error(option, spec, f"{word} is none of queues=N, bus=blk, bus=scsi, packed, {NO_ACCESS_PLATFORM}; file:PATH also takes ro")
     devices._object("blockdev", {"node-name": name, "read-only": readonly,
                                  **_backend(devices, option, spec, kind, what, f"{directory}/{name}", readonly)})
     devices._needs(bus)
     if bus == "blk":
-        more = {"num-queues": queues} if queues else {}
+        more |= {"num-queues": queues} if queues else {}
         return [{"driver": "virtio-blk-pci", "id": name, "drive": name, "serial": name, **more, **platform}]
-    more = {"num_queues": queues} if queues else {}
+    more |= {"num_queues": queues} if queues else {}
     return [{"driver": "virtio-scsi-pci", "id": f"{name}-bus", **more, **platform},
             {"driver": "scsi-hd", "id": name, "bus": f"{name}-bus.0", "drive": name, "serial": name}]
 
@@ -111,16 +116,20 @@ def _backend(devices, option, spec, kind, what, path, readonly):
 
 
 def _net(devices, role, spec, number):
-    (kind, *words), platform = _split(role, "--net", spec)
-    if words or kind not in ("pair", "user"):
-        raise _error("--net", spec, f"a network is pair or user, with or without ,{NO_ACCESS_PLATFORM}")
+    (kind, *words), properties = _split(role, "--net", spec)
+    if kind not in ("pair", "user"):
+        raise _error("--net", spec, "a network is pair or user")
+    for word in words:
+        if word not in NET_OPTIONS:
+            raise _error("--net", spec, f"{word} is none of {', '.join(NET_OPTIONS)}, {NO_ACCESS_PLATFORM}")
+        properties = properties | NET_OPTIONS[word]
     names = [f"net{number}"] if kind == "user" else [f"net{number}a", f"net{number}b"]
     for end, name in enumerate(names):
         # A hub with two ports loses nothing: who has no room for a packet makes the other wait.
         backend = {"type": "user"} if kind == "user" else {"type": "hubport", "hubid": number}
         devices._object("netdev", {"id": name, **backend})
         devices._object("device", {"driver": "virtio-net-pci", "id": name, "netdev": name,
-                                   "mac": f"52:54:00:5e:{number:02x}:{end + 1:02x}", **platform})
+                                   "mac": f"52:54:00:5e:{number:02x}:{end + 1:02x}", **properties})
     devices._needs("net")
 
 

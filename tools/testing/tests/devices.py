@@ -52,6 +52,14 @@ def test_programs_for_disks_and_networks_are_at_hand(context):
         equal((result.stdout.decode(), result.returncode), (expected, 0), f"where they are, with {more}")
 
 
+def test_features_can_be_had_or_left_out(context):
+    """Packed rings (bit 34 of those agreed on) and mergeable receive buffers (bit 15)."""
+    script = "cd /sys/bus/virtio/devices; for d in $(ls -v); do echo $(cat $d/device) $(cut -c16,35 $d/features); done | tail -8"
+    output = inside(context, script, *PLAIN, "--disk", "null:1M", "--disk", "null:1M,packed", "--disk", "null:1M,bus=scsi,packed",
+                    "--net", "pair", "--net", "pair,packed", "--net", "user,no-mrg-rxbuf")
+    equal(output.splitlines(), ["0x0002 00", "0x0002 01", "0x0008 01", *["0x0001 10"] * 2, *["0x0001 11"] * 2, "0x0001 00"], "devices and features")
+
+
 def test_a_network_of_qemus_own_has_a_router(context):
     script = "busybox ip link set eth0 up; busybox ip addr add 10.0.2.15/24 dev eth0; busybox ping -q -c 1 -W 20 10.0.2.2 >/dev/null && echo there"
     equal(inside(context, script, *PLAIN, "--net", "user"), "there\n", "what was printed")
@@ -113,6 +121,7 @@ def test_nonsense_is_refused(context):
         ("--disk", "null:1M,queues=0"): "queues=0 is none of",
         ("--disk", "null:1M,no-access-platform"): "needs --role guest",
         ("--net", "bridge"): "a network is pair or user",
+        ("--net", "pair,queues=2"): "queues=2 is none of no-mrg-rxbuf, packed, no-access-platform",
         ("--virtio", "sound"): "a device is rng, gpu, balloon or console",
         ("--virtio", "gpu", "--kernel", "kunit"): "only the Debian kernel has a driver",
         ("--virtio", "console", "--virtio", "console"): "there is one console",
