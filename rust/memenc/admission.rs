@@ -6,6 +6,8 @@ use core::fmt;
 
 /// `VIRTIO_RING_F_INDIRECT_DESC`.
 const INDIRECT_DESC: u64 = 1 << 28;
+/// `VIRTIO_F_RING_PACKED`.
+const RING_PACKED: u64 = 1 << 34;
 /// `VIRTIO_BALLOON_F_FREE_PAGE_HINT` and `VIRTIO_BALLOON_F_REPORTING`.
 const BALLOON_FREE_PAGES: u64 = 1 << 3 | 1 << 5;
 
@@ -177,7 +179,11 @@ pub fn judge(offer: &Offer, policy: Policy<'_>) -> Result<Terms, Reason> {
         NINE_P => INDIRECT_DESC,
         _ => 0,
     };
-    Ok(Terms { hidden })
+    // Linux says EIO of a refused buffer when rings are packed (virtqueue_add_packed()), and ENOMEM when they are
+    // split: drivers fail then instead of trying again.
+    Ok(Terms {
+        hidden: hidden | RING_PACKED,
+    })
 }
 
 #[cfg(test)]
@@ -260,15 +266,15 @@ mod tests {
         for (offer, reason) in cases {
             assert_eq!(judge(&offer, Policy::All), Err(reason));
         }
-        assert_eq!(judge(&FINE, Policy::None), Ok(Terms { hidden: 0 }));
+        assert_eq!(judge(&FINE, Policy::None), Ok(Terms { hidden: 1 << 34 }));
     }
 
     #[test]
-    fn features_that_go_round_the_pool_are_hidden() {
+    fn features_that_go_round_the_pool_or_make_errors_of_refusals_are_hidden() {
         let hidden = |id| judge(&Offer { id, ..FINE }, Policy::None).map(|terms| terms.hidden);
-        assert_eq!(hidden(5), Ok(0x28));
-        assert_eq!(hidden(9), Ok(0x1000_0000));
-        assert_eq!(hidden(1), Ok(0));
+        assert_eq!(hidden(5), Ok(0x4_0000_0028));
+        assert_eq!(hidden(9), Ok(0x4_1000_0000));
+        assert_eq!(hidden(1), Ok(0x4_0000_0000));
     }
 
     #[test]
