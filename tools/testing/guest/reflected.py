@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Runs in a VM of the lab with a --vdev net: sends numbered frames of all sizes and looks for each coming back.
+"""Sends numbered frames of all sizes and looks for each coming back; run inside: `reflected.py INTERFACE COUNT THREADS [turned]`.
 
-Arguments: the interface, how many frames, and how many threads send. Prints how many came back right, and how many came back
-out of order. Needs packet sockets.
+They come back from a --vdev net, or from who runs `xdp ... turn` (xdp.c); `turned` if they must bear that one's mark. Prints how
+many came back right, and how many came back out of order. Needs packet sockets.
 """
 
 import random
@@ -11,37 +11,44 @@ import struct
 import sys
 import threading
 
-# For experiments in a local network (IEEE 802).
-PROTOCOL = 0x88b5
+# For experiments in a local network (IEEE 802). The second is the mark.
+PROTOCOL, TURNED = 0x88b5, 0x88b6
 # Thread and number, after the Ethernet header.
 HEADER = 5
 PEER = b"\x02\0\0\0\0\1"
-MOST = 1500
+# So many are under way at once: half a ring, as XDP drops what its ring has no room for.
+WINDOW = 128
 # Room for all frames; the socket module lacks the name (include/uapi/asm-generic/socket.h).
 SO_RCVBUFFORCE = 33
 # TIMEOUT: a frame comes back at once, on a busy machine.
 SECONDS = 30
 
 
-def frame(own, thread, number):
+def frame(receiver, sender, protocol, thread, number, mtu):
     """A frame whose payload can be told from its number."""
-    payload = random.Random(number << 8 | thread).randbytes(46 + number * 37 % (MOST - 46 - HEADER))
-    return PEER + own + struct.pack(">HBI", PROTOCOL, thread, number) + payload
+    payload = random.Random(number << 8 | thread).randbytes(46 + number * 37 % (mtu - 46 - HEADER))
+    return receiver + sender + struct.pack(">HBI", protocol, thread, number) + payload
 
 
 def main():
     interface, count, threads = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
-    receiver = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(PROTOCOL))
+    expected = TURNED if sys.argv[4:] == ["turned"] else PROTOCOL
+    with open(f"/sys/class/net/{interface}/mtu", encoding="ascii") as file:
+        mtu = int(file.read())
+    receiver = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(expected))
     receiver.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 32 << 20)
-    receiver.bind((interface, PROTOCOL))
+    receiver.bind((interface, expected))
     receiver.settimeout(SECONDS)
     own = receiver.getsockname()[4]
+
+    room = threading.Semaphore(WINDOW)
 
     def send(thread):
         with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as sender:
             sender.bind((interface, 0))
             for number in range(count):
-                sender.send(frame(own, thread, number))
+                room.acquire()
+                sender.send(frame(PEER, own, PROTOCOL, thread, number, mtu))
 
     senders = [threading.Thread(target=send, args=(thread,)) for thread in range(threads)]
     for sender in senders:
@@ -55,15 +62,15 @@ def main():
                 continue
             thread, number = struct.unpack_from(">BI", got, 14)
             # Sender and receiver are exchanged; frames shorter than a card sends are padded.
-            expected = frame(own, thread, number)
-            expected = expected[6:12] + expected[:6] + expected[12:]
-            if not got.startswith(expected):
+            if not got.startswith(frame(own, PEER, expected, thread, number, mtu)):
                 sys.exit(f"frame {number} of thread {thread} has changed")
+            room.release()
             right += 1
             late += number < last[thread]
             last[thread] = number
     except TimeoutError:
         pass
+    room.release(count * threads)
     for sender in senders:
         sender.join()
     print(f"{right} right {late} late")

@@ -28,6 +28,14 @@ def dma_bench(context):
     return share
 
 
+def xdp(context):
+    """The same with xdp, and the scripts that send and receive."""
+    share = _compiled(context, "xdp", "guest/xdp.c")
+    for name in ("delivered.py", "pair.py", "reflected.py"):
+        shutil.copy(CHECKOUT / "tools/testing/guest" / name, share)
+    return share
+
+
 def _compiled(context, name, source=None):
     share = context.directory / "share"
     share.mkdir()
