@@ -109,6 +109,10 @@ def test_no_lie_of_a_card_harms_a_guest(context):
     check_cards(attacked(context, "net", CARD_MODES, *GUEST))
 
 
+def test_no_lie_of_a_card_harms_a_guest_under_kasan(context):
+    check_cards(attacked(context, "net", CARD_MODES, *GUEST, "--kernel", "debug", "--mem", "1536"))
+
+
 def _random(context, kind, count, *options):
     """Devices that lie at random, so many in a VM. SEV_SEED repeats what they did, SEV_HOSTILE says how many VMs to run."""
     seed = chance.seed()
