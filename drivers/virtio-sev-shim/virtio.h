@@ -32,7 +32,7 @@ void sev_shim_release(int slot);
 void sev_shim_note_bound(const struct sev_shim_device *device);
 void sev_shim_forget(const char *name);
 
-/* map_ops.c and dma.rs */
+/* map_ops.c and dma/calls.rs */
 extern const struct virtio_map_ops sev_shim_map_ops;
 u64 sev_shim_map(struct device *parent, void *original, size_t len, u32 dir, bool skip_sync, u32 cpu);
 void sev_shim_unmap(struct device *parent, u64 addr, u32 dir, bool skip_sync, u32 cpu);
