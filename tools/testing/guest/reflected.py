@@ -10,6 +10,7 @@ import socket
 import struct
 import sys
 import threading
+import time
 
 # For experiments in a local network (IEEE 802). The second is the mark.
 PROTOCOL, TURNED = 0x88b5, 0x88b6
@@ -30,6 +31,17 @@ def frame(receiver, sender, protocol, thread, number, mtu):
     return receiver + sender + struct.pack(">HBI", protocol, thread, number) + payload
 
 
+def wait_for_link(interface):
+    """An interface that was just set up throws frames away until the kernel has seen that it has a link."""
+    end = time.monotonic() + SECONDS
+    while time.monotonic() < end:
+        with open(f"/sys/class/net/{interface}/operstate", encoding="ascii") as file:
+            if file.read().strip() in ("up", "unknown"):
+                return
+        time.sleep(0.02)
+    sys.exit(f"{interface} has no link")
+
+
 def main():
     interface, count, threads = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
     expected = TURNED if sys.argv[4:] == ["turned"] else PROTOCOL
@@ -40,6 +52,7 @@ def main():
     receiver.bind((interface, expected))
     receiver.settimeout(SECONDS)
     own = receiver.getsockname()[4]
+    wait_for_link(interface)
 
     room = threading.Semaphore(WINDOW)
 
