@@ -119,10 +119,11 @@ fn each(all: u64, count: u64) -> u64 {
     all.checked_div(count).unwrap_or(all)
 }
 
-/// Bytes that a network device's queue may hold of its `share`, if `queues` draw on it: half of what would fit if nothing
-/// lay in the way of anything else, as no packet may be refused for what others lie where it would fit. Packets take up
-/// to twice their length in the pool, which is held by whole chunks, and the stack stops after the one that reaches the
-/// limit; 0 lets one at a time.
+/// Bytes that a network device's queue may hold of its `share`, if `queues` draw on it; 0 lets one packet at a time.
+///
+/// Packets take up to twice their length in the pool, a share is held by whole chunks, and the stack stops after the
+/// packet that reaches the limit. Half of what would fit then is left for gaps that are too small for what comes: a
+/// margin, not a proof.
 pub fn queue_limit(share: u64, queues: u64) -> u64 {
     let chunks = share & !(CHUNK_BYTES as u64 - 1);
     each(chunks, 4 * queues).saturating_sub(LARGEST_PACKET)

@@ -18,4 +18,4 @@ def seed():
 
 def cargo_environment():
     """The seed for what the tests of the cargo workspace draw lots with."""
-    return {name: str(seed()) for name in ("PROPTEST_RNG_SEED", "SHUTTLE_RANDOM_SEED")}
+    return dict.fromkeys(("PROPTEST_RNG_SEED", "SHUTTLE_RANDOM_SEED"), str(seed()))

@@ -9,7 +9,7 @@ from lab.adopted import DEBUGFS, between, inside, reported, with_either
 from lab.paths import CHECKOUT
 from lab.suites import contains, equal
 
-KERNELS = ("kunit", "debug")
+KERNELS = ("debian", "kunit", "debug")
 PROGRAMS = CHECKOUT / "tools/testing/guest"
 MIB = 1 << 20
 

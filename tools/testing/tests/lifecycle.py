@@ -152,12 +152,12 @@ def _faults(lots):
     """Some faults that a driver lives with; guests may be refused for them, but none is lost."""
     def any_command():
         return lots.choice(("any", "INIT", "DF_FLUSH", "PLATFORM_STATUS", "LAUNCH_START", "ACTIVATE", "DEACTIVATE",
-                              "DECOMMISSION", "LAUNCH_UPDATE_DATA", "DBG_DECRYPT"))
+                            "DECOMMISSION", "LAUNCH_UPDATE_DATA", "DBG_DECRYPT"))
 
     def refusable():
         # Without what ends guests, because KVM does not try that again, and without what storms are counted by.
         return lots.choice(("GET_ID", "PEK_CSR", "PDH_CERT_EXPORT", "LAUNCH_START", "ACTIVATE", "LAUNCH_UPDATE_VMSA",
-                              "DBG_ENCRYPT", "ATTESTATION", "SEND_START", "RECEIVE_START"))
+                            "DBG_ENCRYPT", "ATTESTATION", "SEND_START", "RECEIVE_START"))
 
     faults = [f"late:{lots.randint(1, 400)}:{any_command()}:{lots.randint(1, 10)}",
               f"lost-irq:{any_command()}:{lots.randint(1, 10)}", "double-irq", f"early-irq:{any_command()}",
