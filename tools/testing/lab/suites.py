@@ -47,6 +47,14 @@ _libc = ctypes.CDLL(None)
 # What a kernel prints when something is wrong with it; "cut here" stands above every WARN.
 SPLATS = "BUG:|cut here|Oops:|UBSAN:|general protection|possible circular|suspicious RCU|inconsistent lock"
 
+# `damage FILE OFFSET` in a script: the byte there is another one afterwards, whatever it was. In keys and signatures any
+# byte written there would be the right one now and then.
+DAMAGE = """damage() { python3 -c 'import sys
+with open(sys.argv[1], "r+b") as file:
+    file.seek(int(sys.argv[2])); byte = file.read(1)[0]
+    file.seek(-1, 1); file.write(bytes([byte ^ 1]))' "$1" "$2"; }
+"""
+
 # Every lab the tests have started, to be ended with the runner.
 _started = []
 
@@ -113,8 +121,8 @@ def contains(text, part, what):
 
 
 def watched(script):
-    """A shell script that in the end also looks for complaints of the kernel; status 99 if there are any."""
-    return f"{script}\nstatus=$?\ndmesg | grep -E '{SPLATS}' >&2 && exit 99\nexit $status"
+    """A shell script that has DAMAGE, and in the end also looks for complaints of the kernel; status 99 if there are any."""
+    return f"{DAMAGE}{script}\nstatus=$?\ndmesg | grep -E '{SPLATS}' >&2 && exit 99\nexit $status"
 
 
 @dataclass

@@ -37,7 +37,7 @@ def test_sevctl_verifies_each_models_chain_up_to_its_root(context):
         script = """
             python3 /mnt/share/export-chain.py /mnt/share/psp/certs/cek.cert /mnt/share/chain &&
             sevctl verify --sev /mnt/share/chain --ca /mnt/share/psp/certs/ask_ark.cert >/dev/null && echo verified &&
-            printf x | dd of=/mnt/share/chain bs=1 seek=100 conv=notrunc 2>/dev/null &&
+            damage /mnt/share/chain 100 &&
             ! sevctl verify --sev /mnt/share/chain --ca /mnt/share/psp/certs/ask_ark.cert >/dev/null 2>&1 && echo refused"""
         output = host(context, script, "--model", model, "--share", share, "--state", share / "psp")
         equal(output, "verified\nrefused\n", f"a good chain and one with a changed key, on {model}")

@@ -76,7 +76,7 @@ def test_a_bad_file_is_named_and_harms_nothing(context):
         head -c 200 /mnt/share/good >$file; reload
         cp /mnt/share/old $file; reload
         : >$file; reload
-        cp /mnt/share/good $file; printf x | dd of=$file bs=1 seek=100 conv=notrunc 2>/dev/null; reload""")
+        cp /mnt/share/good $file; damage $file 100; reload""")
     lines = output.splitlines()
     equal([line for line in lines if "DOWNLOAD" not in line], ["1.55.21"] * 5, "the running version")
     equal(len(lines), 9, "lines: an empty file is none")

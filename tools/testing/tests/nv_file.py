@@ -86,7 +86,7 @@ def test_files_that_are_empty_short_long_or_corrupt(context):
         cp $file /tmp/good; cp /tmp/good $file; try good
         head -c 100 /tmp/good >$file; try short
         rm $file.bad; (cat /tmp/good; echo more) >$file; try long
-        rm $file.bad; printf x | dd of=$file bs=1 seek=1000 conv=notrunc 2>/dev/null; cp $file /tmp/corrupt; try corrupt
+        rm $file.bad; damage $file 1000; cp $file /tmp/corrupt; try corrupt
         cmp $file.bad /tmp/corrupt && echo kept""")
     equal(got, [
         "empty", "pek_csr rw OK error=0", f"SEV: {NV} does not exist and will be created later.", f"{NV} {LEN}",
