@@ -38,6 +38,7 @@
 //! - With nobody else at work, a block of 64 KiB or more is refused as [`Refusal::Fragmented`] only if every
 //!   aligned place for it in the pool has at least one live block in it; a smaller one if that is true
 //!   of all places in chunks that are free or open for this client. What lanes merely keep is given up first.
+//! - A client leaves what is kept for those before it, by their [`Rank`]. Blocks in arenas for large blocks do not count.
 //! - Freeing takes constant time, and so do [`Pool::find`], [`Pool::lookup`] and [`Pool::take`].
 //! - Counts are exact whenever nobody is at work.
 
@@ -60,7 +61,7 @@ mod word;
 
 pub use arena::{Arena, ARENA_WORDS};
 pub use block::{Block, Refusal, Request};
-pub use client::{Client, CLIENT_WORDS, LANE_WORDS};
+pub use client::{Client, Rank, CLIENT_WORDS, LANE_WORDS};
 pub use record::{Found, Record};
 pub use word::Word;
 

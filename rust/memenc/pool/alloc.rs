@@ -51,7 +51,8 @@ impl<T: Arenas> Pool<T> {
     ///
     /// - [`Refusal::TooLarge`]: more than 4 MiB, or it would cross the boundary.
     /// - [`Refusal::Quota`]: it takes more chunks than the client may hold, or the client is closed.
-    /// - [`Refusal::Exhausted`]: less is free for this client than the block has, in free chunks and its own.
+    /// - [`Refusal::Exhausted`]: less is free for this client than the block has, in free chunks, without those it has to
+    ///   leave, and its own.
     /// - [`Refusal::Fragmented`]: as much is free, but not in one piece.
     #[inline]
     pub fn alloc(
@@ -183,23 +184,25 @@ impl<T: Arenas> Pool<T> {
                     _ => self.reclaim(),
                 };
             if !more {
-                return Err(self.why(refusal, client, order, request));
+                return Err(self.why(refusal, client, order, request.lasting));
             }
         }
     }
 
-    /// What is free for a client are free chunks and what its own chunks have; not what others' have.
+    /// What is free for a client are free chunks, without those it has to leave, and what its own chunks have; not what
+    /// others' have.
     fn why(
         &self,
         refusal: Refusal,
         client: &Client<T::Storage>,
         order: u32,
-        request: &Request,
+        lasting: bool,
     ) -> Refusal {
-        let free = match made(order) {
-            Made::Chunks(_) if !request.lasting => self.free_chunks(),
-            _ => self.free_for_all(),
-        };
+        let for_all = self.free_for_all();
+        let mut free = for_all.saturating_sub(self.left(client.id()));
+        if matches!(made(order), Made::Chunks(_)) && !lasting {
+            free += self.free_chunks().saturating_sub(for_all);
+        }
         let free = (free + self.held(client)) * CHUNK_BYTES as u64;
         match refusal {
             Refusal::Exhausted

@@ -54,7 +54,9 @@ impl<T: Arenas> Pool<T> {
         self.reserve(asker.id, count, for_large)
             .ok_or(Refusal::Quota)?;
         let start = asker.lane.arena(for_large);
-        let Some(spot) = self.find_chunks(start, order, for_large) else {
+        let may = for_large || count + self.left(asker.id) <= self.free_for_all();
+        let found = may.then(|| self.find_chunks(start, order, for_large));
+        let Some(spot) = found.flatten() else {
             self.unreserve(asker.id, count, for_large);
             return Err(Refusal::Exhausted);
         };

@@ -25,10 +25,13 @@ const HIGHEST: usize = 1;
 const QUOTA: usize = 2;
 const SPARE_CHUNKS: usize = 3;
 const SPARE_PAGES: usize = 4;
+const RANK: usize = 5;
 /// And in the pool's.
 pub(super) const POOL_CHUNKS: usize = 0;
 pub(super) const POOL_FREE: usize = 1;
 pub(super) const POOL_FREE_FOR_LARGE: usize = 2;
+/// The first of those that ranks leave.
+const POOL_KEPT: usize = 3;
 
 /// Set in the word of the chunks held until the client is closed.
 const IN_USE: u64 = 1 << 63;
@@ -85,6 +88,18 @@ impl Spot {
             index: (hint & 0xffff) as usize,
         })
     }
+}
+
+/// How much a client leaves of the chunks that are for blocks of all sizes, so that those before it find some.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Rank {
+    /// Nothing: what it cannot have is lost.
+    #[default]
+    First,
+    /// What is [kept](Pool::set_kept) for the first.
+    Second,
+    /// What is kept for the first and the second.
+    Third,
 }
 
 /// One who is given memory that others do not see before it is scrubbed: a device.
@@ -197,6 +212,7 @@ impl<T: Arenas> Pool<T> {
         held.compare_exchange(0, IN_USE).ok()?;
         self.counter(id, HIGHEST)?.store(0);
         self.counter(id, QUOTA)?.store(quota);
+        self.counter(id, RANK)?.store(Rank::First as u64);
         Some(Client { id, lanes })
     }
 
@@ -210,6 +226,30 @@ impl<T: Arenas> Pool<T> {
     /// How many chunks a client may hold; 0: any number.
     pub fn quota(&self, client: &Client<T::Storage>) -> u64 {
         self.read(client.id, QUOTA)
+    }
+
+    /// Changes what a client leaves for others; a new one has the first rank. It keeps the chunks it has.
+    pub fn set_rank(&self, client: &Client<T::Storage>, rank: Rank) {
+        if let Some(word) = self.counter(client.id, RANK) {
+            word.store(rank as u64);
+        }
+    }
+
+    /// Changes how many chunks are to stay free for clients of the first rank, and how many more for the second. While
+    /// several processors take chunks at once, each may take one more.
+    pub fn set_kept(&self, first: u64, second: u64) {
+        for (place, chunks) in [(0, first), (1, first.saturating_add(second))] {
+            if let Some(word) = self.counter(POOL, POOL_KEPT + place) {
+                word.store(chunks);
+            }
+        }
+    }
+
+    /// How many chunks this client has to leave.
+    pub(super) fn left(&self, client: u16) -> u64 {
+        let rank = usize::try_from(self.read(client, RANK)).ok();
+        rank.and_then(|rank| rank.checked_sub(1))
+            .map_or(0, |place| self.read(POOL, POOL_KEPT + place))
     }
 
     /// How many chunks a client holds, or is taking at the moment: those of its large blocks, and those that

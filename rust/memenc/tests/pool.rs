@@ -7,8 +7,8 @@ mod pools;
 use std::sync::atomic::AtomicU64;
 
 use memenc::pool::{
-    AddError, Arena, Record, Refusal, Request, ARENA_BYTES, ARENA_WORDS, CHUNK_BYTES, GRANULE,
-    LANE_WORDS, SMALL_ARENA_BYTES,
+    AddError, Arena, Rank, Record, Refusal, Request, ARENA_BYTES, ARENA_WORDS, CHUNK_BYTES,
+    GRANULE, LANE_WORDS, SMALL_ARENA_BYTES,
 };
 use pools::{base, bytes, client, empty, get, pool, take, zeros, TestPool};
 
@@ -72,6 +72,44 @@ fn a_client_gets_what_another_had_only_after_it_was_scrubbed() {
     assert_eq!(scrubbed.take(), []);
     pool.free(&one, block);
     pool.free(&one, again);
+}
+
+#[test]
+fn those_that_can_wait_leave_something_for_those_that_cannot() {
+    let pool: TestPool<AtomicU64> = pool(1);
+    let [first, second, third] = [1, 2, 3].map(|id| client(&pool, id, 1));
+    pool.set_rank(&second, Rank::Second);
+    pool.set_rank(&third, Rank::Third);
+    pool.set_kept(10, 20);
+    // Blocks of a chunk, of which there are 64.
+    let many = |who, most| {
+        let blocks =
+            std::iter::from_fn(|| pool.alloc(who, 0, &bytes(CHUNK_BYTES), |_, _, _| ()).ok());
+        blocks.take(most).collect::<Vec<_>>()
+    };
+    let of_third = many(&third, 64);
+    assert_eq!(of_third.len(), 34);
+    assert_eq!(get(&pool, &third, 1), Err(Refusal::Exhausted));
+    let of_second = many(&second, 64);
+    assert_eq!(of_second.len(), 20);
+    // One more chunk is not enough for two.
+    pool.set_kept(9, 20);
+    assert_eq!(
+        get(&pool, &second, 2 * CHUNK_BYTES),
+        Err(Refusal::Exhausted)
+    );
+    pool.set_kept(10, 20);
+    let of_first = many(&first, 64);
+    assert_eq!(of_first.len(), 10);
+    for (client, blocks) in [(&first, of_first), (&second, of_second), (&third, of_third)] {
+        blocks
+            .into_iter()
+            .for_each(|block| pool.free(client, block));
+    }
+    // Another client of the same id begins with the first rank.
+    assert_eq!(pool.close(&third), 0);
+    let third = client(&pool, 3, 1);
+    assert_eq!(many(&third, 64).len(), 64);
 }
 
 #[test]

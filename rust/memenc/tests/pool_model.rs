@@ -7,7 +7,7 @@
 mod pools;
 mod random;
 
-use memenc::pool::{Request, ARENA_BYTES, CHUNK_BYTES, GRANULE, SMALL_ARENA_BYTES};
+use memenc::pool::{Rank, Request, ARENA_BYTES, CHUNK_BYTES, GRANULE, SMALL_ARENA_BYTES};
 use pools::model::Model;
 use proptest::prelude::*;
 
@@ -27,6 +27,8 @@ enum Step {
     Retire(usize),
     Open(u16, usize, u64),
     Quota(u16, u64),
+    Rank(u16, Rank),
+    Kept(u64, u64),
     Drain(u16),
     Reclaim,
     Close(u16),
@@ -61,6 +63,10 @@ fn requests() -> impl Strategy<Value = Request> {
     )
 }
 
+fn ranks() -> impl Strategy<Value = Rank> {
+    prop_oneof![Just(Rank::First), Just(Rank::Second), Just(Rank::Third)]
+}
+
 fn steps() -> impl Strategy<Value = Step> {
     let (id, lane) = (1..=CLIENTS, 0usize..4);
     let quota = prop_oneof![2 => Just(0), 1 => 0u64..200];
@@ -79,6 +85,8 @@ fn steps() -> impl Strategy<Value = Step> {
         2 => (id.clone(), 1usize..4, quota.clone())
             .prop_map(|(id, lanes, quota)| Step::Open(id, lanes, quota)),
         1 => (id.clone(), quota).prop_map(|(id, quota)| Step::Quota(id, quota)),
+        1 => (id.clone(), ranks()).prop_map(|(id, rank)| Step::Rank(id, rank)),
+        1 => (0u64..80, 0u64..80).prop_map(|(first, second)| Step::Kept(first, second)),
         1 => id.clone().prop_map(Step::Drain),
         1 => Just(Step::Reclaim),
         1 => id.prop_map(Step::Close),
@@ -112,6 +120,8 @@ fn carry_out(model: &mut Model, step: Step) {
         Step::Retire(index) => model.retire(index),
         Step::Open(id, lanes, quota) => model.open(id, lanes, quota),
         Step::Quota(id, quota) => model.set_quota(id, quota),
+        Step::Rank(id, rank) => model.set_rank(id, rank),
+        Step::Kept(first, second) => model.set_kept(first, second),
         Step::Drain(id) => model.drain(id),
         Step::Reclaim => {
             model.pool.reclaim();

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::AtomicU64;
 
 use memenc::pool::{
-    Block, Record, Refusal, Request, ARENA_BYTES, CHUNK_BYTES, GRANULE, LANE_WORDS,
+    Block, Rank, Record, Refusal, Request, ARENA_BYTES, CHUNK_BYTES, GRANULE, LANE_WORDS,
 };
 
 use super::memory::{Granule, Memory, CHUNK_GRANULES, GRANULES};
@@ -25,6 +25,7 @@ struct Account {
     client: TestClient<AtomicU64>,
     lanes: usize,
     quota: u64,
+    rank: Rank,
     /// The most chunks it was seen to hold.
     highest: u64,
 }
@@ -34,6 +35,8 @@ pub(crate) struct Model {
     arenas: Vec<Option<Memory>>,
     accounts: BTreeMap<u16, Account>,
     live: Vec<(u16, Live)>,
+    /// Chunks to be left for the first rank, and for the second.
+    kept: (u64, u64),
     /// How many of its requests were refused as fragmented.
     pub(crate) fragmented: usize,
 }
@@ -45,6 +48,7 @@ impl Model {
             arenas: std::iter::repeat_with(|| None).take(arenas).collect(),
             accounts: BTreeMap::new(),
             live: Vec::new(),
+            kept: (0, 0),
             fragmented: 0,
         }
     }
@@ -62,6 +66,7 @@ impl Model {
                 client,
                 lanes,
                 quota,
+                rank: Rank::First,
                 highest,
             };
             self.accounts.insert(id, account);
@@ -72,6 +77,27 @@ impl Model {
         if let Some(account) = self.accounts.get_mut(&id) {
             account.quota = quota;
             self.pool.set_quota(&account.client, quota);
+        }
+    }
+
+    pub(crate) fn set_rank(&mut self, id: u16, rank: Rank) {
+        if let Some(account) = self.accounts.get_mut(&id) {
+            account.rank = rank;
+            self.pool.set_rank(&account.client, rank);
+        }
+    }
+
+    pub(crate) fn set_kept(&mut self, first: u64, second: u64) {
+        self.kept = (first, second);
+        self.pool.set_kept(first, second);
+    }
+
+    /// Chunks that this client must leave.
+    fn left(&self, id: u16) -> u64 {
+        match self.accounts[&id].rank {
+            Rank::First => 0,
+            Rank::Second => self.kept.0,
+            Rank::Third => self.kept.0 + self.kept.1,
         }
     }
 
@@ -159,18 +185,26 @@ impl Model {
         }
         let (busy, quota) = (self.busy(false, id), self.accounts[&id].quota);
         let over = quota != 0 && busy + chunks.max(1) > quota;
+        let free = self.busy(false, 0);
+        let left = self.left(id);
+        let kept = free < chunks.max(1) + left;
         let in_own = |(memory, start): (&Memory, usize)| {
             chunks == 0 && memory.users().nth(start / CHUNK_GRANULES) == Some(id)
         };
-        if over {
-            let mut places = self.places(false, granules, id);
-            return (!places.any(in_own)).then_some(Refusal::Quota);
-        }
-        if self.places(false, granules, id).next().is_some() {
+        let mut places = self.places(false, granules, id);
+        let found = match over || kept {
+            true => places.any(in_own),
+            false => places.next().is_some(),
+        };
+        if found {
             return None;
         }
+        if over {
+            return Some(Refusal::Quota);
+        }
+        let large = if large { self.busy(true, 0) } else { 0 };
+        let free = free.saturating_sub(left) + large;
         let own = self.all_busy(id) * CHUNK_BYTES as u64 - self.used(id);
-        let free = self.busy(false, 0) + if large { self.busy(true, 0) } else { 0 };
         Some(
             match free * CHUNK_BYTES as u64 + own >= (granules * GRANULE) as u64 {
                 true => Refusal::Fragmented,
@@ -218,8 +252,9 @@ impl Model {
         };
         let held = self.pool.held(&account.client);
         let outcome = self.pool.alloc(&account.client, lane, request, scrub);
-        if outcome.is_ok() && wanted == Some(Refusal::Quota) {
-            // Over its quota, a client may still be given what a lane of its keeps: that is held already.
+        let limited = matches!(wanted, Some(Refusal::Quota | Refusal::Exhausted));
+        if outcome.is_ok() && limited {
+            // At its limit, a client may still be given what a lane of its keeps: that is held already.
             assert!(held > busy, "{request:?}");
             assert!(self.pool.held(&account.client) <= held, "{request:?}");
         } else {
