@@ -19,6 +19,12 @@
 static dma_addr_t map_page(union virtio_map map, struct page *page, unsigned long offset,
 			   size_t size, enum dma_data_direction dir, unsigned long attrs)
 {
+	/* What is no RAM has no bounce buffer; and some cannot live with one. */
+	if (attrs & (DMA_ATTR_MMIO | DMA_ATTR_REQUIRE_COHERENT))
+		return DMA_MAPPING_ERROR;
+	/* The host sees it already, whoever shared it. */
+	if (attrs & DMA_ATTR_CC_SHARED)
+		return page_to_phys(page) + offset;
 	return sev_shim_map(map.dma_dev, page_address(page) + offset, size, dir,
 			    attrs & DMA_ATTR_SKIP_CPU_SYNC, raw_smp_processor_id());
 }
@@ -26,6 +32,8 @@ static dma_addr_t map_page(union virtio_map map, struct page *page, unsigned lon
 static void unmap_page(union virtio_map map, dma_addr_t addr, size_t size,
 		       enum dma_data_direction dir, unsigned long attrs)
 {
+	if (attrs & DMA_ATTR_CC_SHARED)
+		return;
 	sev_shim_unmap(map.dma_dev, addr, dir, attrs & DMA_ATTR_SKIP_CPU_SYNC,
 		       raw_smp_processor_id());
 }

@@ -10,6 +10,7 @@
 #include <linux/module.h>
 #include <linux/mutex.h>
 #include <linux/notifier.h>
+#include <linux/rcupdate.h>
 #include <linux/slab.h>
 #include <linux/sysfs.h>
 #include <linux/virtio.h>
@@ -83,6 +84,7 @@ struct adoption {
 	/* Whether the device offers ACCESS_PLATFORM. */
 	bool access_platform;
 	int slot;
+	struct rcu_head rcu;
 };
 
 static struct adoption *adoption_of(struct virtio_device *vdev)
@@ -177,6 +179,11 @@ static void adopt(struct virtio_device *vdev)
 	vdev->map = &sev_shim_map_ops;
 }
 
+static void free_adoption(struct rcu_head *rcu)
+{
+	kfree(container_of(rcu, struct adoption, rcu));
+}
+
 static void release(struct virtio_device *vdev)
 {
 	struct adoption *adoption = adoption_of(vdev);
@@ -185,7 +192,11 @@ static void release(struct virtio_device *vdev)
 	vdev->vmap.dma_dev = NULL;
 	vdev->config = adoption->original;
 	sev_shim_release(adoption->slot);
-	kfree(adoption);
+	/*
+	 * The bus reads vdev->config->get_status for sysfs without any lock; who has read the first half of that
+	 * is somewhere in there until it sleeps or returns.
+	 */
+	call_rcu_tasks(&adoption->rcu, free_adoption);
 }
 
 /* Devices are adopted and given back by request; one request at a time. */
@@ -358,7 +369,12 @@ int sev_shim_rebind(const char *name)
 
 static int give_back(struct device *dev, void *unused)
 {
-	if (!sev_shim_is_adopted(dev_to_virtio(dev)))
+	bool adopted;
+
+	/* A driver that is being bound right now may still be adopting it; it holds this lock meanwhile. */
+	scoped_guard(device, dev)
+		adopted = sev_shim_is_adopted(dev_to_virtio(dev));
+	if (!adopted)
 		return 0;
 	if (device_for_each_child(dev, NULL, is_open_disk))
 		dev_err(dev, "in use while virtio_sev_shim is unloaded: what uses it loses it\n");
@@ -379,4 +395,9 @@ void sev_shim_give_back(void)
 	unregister_virtio_driver(&anchor);
 	sev_shim_unwatch_nets();
 	sev_shim_pool_rest();
+	/* free_adoption() is this module's. */
+	if (IS_ENABLED(CONFIG_TASKS_RCU))
+		rcu_barrier_tasks();
+	else
+		rcu_barrier();
 }
