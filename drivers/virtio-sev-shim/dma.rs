@@ -82,9 +82,10 @@ unsafe fn dma<'a>() -> Option<&'a Dma> {
     unsafe { dma.as_ref() }
 }
 
-/// For files, which are gone before the rest is.
+/// For files, workers, and map operations.
 fn with_dma<R>(f: impl FnOnce(&Dma) -> R) -> Option<R> {
-    // SAFETY: The files go first when `Service` is dropped, and wait for their readers.
+    // SAFETY: When `Service` is dropped, devices are given back first, after which no driver calls map operations, and
+    // the workers have ended (`sev_shim_give_back()` waits for them). Then the files go, and wait for their readers.
     unsafe { dma() }.map(f)
 }
 
@@ -316,11 +317,24 @@ extern "C" fn sev_shim_largest_request() -> c_uint {
 /// Has the pool grow; whether it is larger than it must be.
 #[no_mangle]
 extern "C" fn sev_shim_pool_grow() -> bool {
-    with_dma(|dma| dma.memory.grow()).unwrap_or(false)
+    resized(Memory::grow)
 }
 
 /// Has the pool shrink; whether it still is larger than it must be.
 #[no_mangle]
 extern "C" fn sev_shim_pool_shrink() -> bool {
-    with_dma(|dma| dma.memory.shrink()).unwrap_or(false)
+    resized(Memory::shrink)
+}
+
+/// What is kept depends on the size, and limits on that.
+fn resized(resize: fn(&Memory) -> bool) -> bool {
+    with_dma(|dma| {
+        let before = dma.memory.kept();
+        let larger = resize(&dma.memory);
+        if dma.memory.kept() != before {
+            dma.registry.lock().divide(&dma.memory);
+        }
+        larger
+    })
+    .unwrap_or(false)
 }

@@ -68,6 +68,7 @@ mod shim {
         pub(super) fn sev_shim_give_back();
         pub(super) fn sev_shim_shares_changed();
         pub(super) fn sev_shim_pool_kick();
+        pub(super) fn sev_shim_log_no_growth(size: u64);
         pub(super) fn sev_shim_log_refusal(
             name: *const c_char,
             refusal: u32,
@@ -437,6 +438,12 @@ pub(crate) fn shares_changed() {
 pub(crate) fn pool_kick() {
     // SAFETY: It queues work, which [`give_back`] waits for.
     unsafe { shim::sev_shim_pool_kick() }
+}
+
+/// Logs that the pool has no memory to grow by.
+pub(crate) fn log_no_growth(size: u64) {
+    // SAFETY: Has no preconditions.
+    unsafe { shim::sev_shim_log_no_growth(size) }
 }
 
 /// Logs that a device was refused a buffer.

@@ -94,6 +94,15 @@ const struct virtio_map_ops sev_shim_map_ops = {
 	struct ratelimit_state name = \
 		RATELIMIT_STATE_INIT_FLAGS(name, 60 * HZ, 1, RATELIMIT_MSG_ON_RELEASE)
 
+void sev_shim_log_no_growth(u64 size)
+{
+	static ONE_A_MINUTE(no_growth);
+
+	if (__ratelimit(&no_growth))
+		pr_warn("the kernel has no memory for the pool to grow, which has %llu KiB: devices wait\n",
+			size >> 10);
+}
+
 void sev_shim_log_refusal(const char *name, u32 refusal, size_t len, u64 free)
 {
 	static ONE_A_MINUTE(too_large);

@@ -70,6 +70,7 @@ bool sev_shim_pool_shrink(void);
 #define SEV_SHIM_FRAGMENTED 1
 #define SEV_SHIM_EXHAUSTED 2
 #define SEV_SHIM_QUOTA 3
+void sev_shim_log_no_growth(u64 size);
 void sev_shim_log_refusal(const char *name, u32 refusal, size_t len, u64 free);
 
 /* gcm.c */

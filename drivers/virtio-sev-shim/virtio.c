@@ -393,8 +393,9 @@ void sev_shim_give_back(void)
 	bus_for_each_dev(anchor.driver.bus, NULL, NULL, give_back);
 	bus_unregister_notifier(anchor.driver.bus, &bus_block);
 	unregister_virtio_driver(&anchor);
-	sev_shim_unwatch_nets();
+	/* In this order: the pool's workers change limits. */
 	sev_shim_pool_rest();
+	sev_shim_unwatch_nets();
 	/* free_adoption() is this module's. */
 	if (IS_ENABLED(CONFIG_TASKS_RCU))
 		rcu_barrier_tasks();

@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! How the pool is divided, so that no device can starve another.
+//!
+//! A share is a limit: so much a device may hold of a pool that is as large as it can be. What is *kept* is a promise: so
+//! much the pool has free at any time, also while it is small, for devices whose drivers lose what cannot be mapped.
 
-use crate::pool::CHUNK_BYTES;
+use crate::pool::{Rank, CHUNK_BYTES};
 
 /// The largest packet a network device is given at once, with its headers: `GSO_MAX_SIZE` in Linux, rounded up.
 pub const LARGEST_PACKET: u64 = 68 << 10;
@@ -59,42 +62,56 @@ impl Bounds {
         (self.units() - large) * self.unit
     }
 
-    /// Bytes of each of so many shares. A sixteenth is nobody's: rings live there.
-    pub fn share(&self, shares: u64) -> u64 {
+    /// Bytes of each of so many shares, when so much is kept. A sixteenth is nobody's: rings live there.
+    pub fn share(&self, shares: u64, kept: u64) -> u64 {
         let all = self.for_all();
-        each(all - all / 16, shares)
+        each(all - all / 16 - most_kept(kept, all), shares)
     }
+
+    /// Bytes the pool has while so much is to be kept.
+    pub fn least(&self, kept: u64) -> u64 {
+        let units = kept.div_ceil(self.unit).min(self.units());
+        (self.min + units * self.unit).min(self.max)
+    }
+}
+
+/// What is kept at most of what there is for blocks of all sizes: the others need the rest.
+pub fn most_kept(wanted: u64, for_all: u64) -> u64 {
+    wanted.min(for_all / 3)
 }
 
 /// How many shares a device has, and what for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shares {
-    /// What it reads and what it writes comes and goes, by request: one pot for both.
+    /// What it reads and what it writes comes and goes, by request, and waits when there is no room: one pot for both.
     Together(u64),
-    /// What it may write lies in wait, and must not keep out what it is to read.
-    Apart {
-        /// For buffers it reads.
-        send: u64,
+    /// What a network card writes lies in wait, for which it has shares. What it reads is lost if there is no room: that
+    /// is kept, and its share are so many MiB of it.
+    Card {
+        /// Kept for buffers it reads.
+        kept: u64,
         /// For buffers it writes.
         receive: u64,
     },
+    /// One for what it reads and one for what it writes. Some wait, some lose it, but none needs much.
+    Apart,
 }
 
+/// Bytes that are kept for a device whose driver may lose something and that needs little: requests of a page or two.
+const KEPT_OF_OTHERS: u64 = 4 * CHUNK_BYTES as u64;
+
 impl Shares {
-    /// Those of a kind of device.
-    pub fn of(id: u32) -> Self {
+    /// Those of a kind of device, in a machine with so many processors.
+    pub fn of(id: u32, cpus: u64) -> Self {
         match id {
             // Disks and file systems.
             2 | 8 | 9 | 26 => Shares::Together(2),
-            // Rings full of buffers of up to a page.
-            1 => Shares::Apart {
-                send: 1,
+            // Rings full of buffers of up to a page. There may be a queue for each processor.
+            1 => Shares::Card {
+                kept: cpus.clamp(4, 16),
                 receive: 2,
             },
-            _ => Shares::Apart {
-                send: 1,
-                receive: 1,
-            },
+            _ => Shares::Apart,
         }
     }
 
@@ -102,7 +119,26 @@ impl Shares {
     pub fn count(self) -> u64 {
         match self {
             Shares::Together(count) => count,
-            Shares::Apart { send, receive } => send + receive,
+            Shares::Card { receive, .. } => receive,
+            Shares::Apart => 2,
+        }
+    }
+
+    /// Bytes that are to be kept for it.
+    pub fn kept(self) -> u64 {
+        match self {
+            Shares::Together(_) => 0,
+            Shares::Card { kept, .. } => kept << 20,
+            Shares::Apart => KEPT_OF_OTHERS,
+        }
+    }
+
+    /// What it leaves for others when it asks for buffers that it reads, and for others.
+    pub fn ranks(self) -> (Rank, Rank) {
+        match self {
+            Shares::Together(_) => (Rank::Second, Rank::Second),
+            Shares::Card { .. } => (Rank::First, Rank::Third),
+            Shares::Apart => (Rank::First, Rank::First),
         }
     }
 }
@@ -166,7 +202,7 @@ mod tests {
 
     #[test]
     fn a_request_fits_whatever_its_pieces_are() {
-        let Shares::Together(count) = Shares::of(2) else {
+        let Shares::Together(count) = Shares::of(2, 1) else {
             panic!("a disk is a disk");
         };
         for share in [0, 4095, 32 << 10, 245_760, 1 << 20, (1 << 20) + 5000] {
@@ -175,8 +211,31 @@ mod tests {
             assert!(2 * largest_request(share) <= most, "{share}");
             assert_eq!(largest_request(share) % 4096, 0);
         }
-        assert_eq!(Shares::of(1).count(), 3);
-        assert_eq!(Shares::of(4).count(), 2);
+        assert_eq!(Shares::of(1, 1).count(), 2);
+        assert_eq!(Shares::of(4, 1).count(), 2);
+    }
+
+    #[test]
+    fn more_is_kept_for_cards_with_more_queues() {
+        assert_eq!(Shares::of(1, 2).kept(), 4 * MIB);
+        assert_eq!(Shares::of(1, 8).kept(), 8 * MIB);
+        assert_eq!(Shares::of(1, 300).kept(), 16 * MIB);
+        assert_eq!(Shares::of(2, 8).kept(), 0);
+        assert_eq!(Shares::of(16, 8).kept(), 256 << 10);
+        // A queue for each processor may hold several packets then.
+        for cpus in [1, 2, 4, 8, 16] {
+            assert!(queue_limit(Shares::of(1, cpus).kept(), cpus) >= 2 * LARGEST_PACKET);
+        }
+    }
+
+    #[test]
+    fn what_is_kept_makes_the_pool_larger() {
+        let bounds = Bounds::new(8, 0, 2048 * MIB);
+        assert_eq!(bounds.least(0), 8 * MIB);
+        assert_eq!(bounds.least(1), 12 * MIB);
+        assert_eq!(bounds.least(8 * MIB), 16 * MIB);
+        assert_eq!(bounds.least(u64::MAX), 512 * MIB);
+        assert_eq!(Bounds::new(8, 8, 1 << 30).least(4 * MIB), 8 * MIB);
     }
 
     #[test]
@@ -189,7 +248,7 @@ mod tests {
         #![proptest_config(crate::cases())]
 
         #[test]
-        fn shares_fit(min: u32, max in 0u32..4096, ram in 0u64..1 << 40, shares in 1u64..400) {
+        fn shares_fit(min: u32, max in 0u32..4096, ram in 0u64..1 << 40, shares in 1u64..400, kept in 0u64..1 << 32) {
             let bounds = Bounds::new(min, max, ram);
             prop_assert!(bounds.min <= bounds.max);
             prop_assert!(bounds.min >= 2 * bounds.unit);
@@ -197,7 +256,10 @@ mod tests {
             let large = (0..bounds.units()).filter(|index| Bounds::is_for_large(*index)).count() as u64;
             prop_assert!(large >= 1);
             prop_assert_eq!(bounds.for_all() + large * bounds.unit, bounds.max);
-            prop_assert!(shares * bounds.share(shares) < bounds.for_all());
+            let all = bounds.for_all();
+            prop_assert!(shares * bounds.share(shares, kept) + most_kept(kept, all) < all);
+            prop_assert!((bounds.min..=bounds.max).contains(&bounds.least(kept)));
+            prop_assert_eq!(bounds.least(kept) % bounds.unit, 0);
         }
 
         #[test]

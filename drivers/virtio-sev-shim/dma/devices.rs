@@ -120,6 +120,7 @@ impl Registry {
     ) -> Result<(usize, Terms), Reason> {
         let judged = admission::judge(&what.offer, policy).and_then(|terms| {
             let slot = self.free_slot().ok_or(Reason::TooMany)?;
+            self.keep(memory, Some(shares_of(what.offer.id)));
             memory.fill().map_err(|_| Reason::NoMemory)?;
             let flow = new_flow(what, slot, memory, copy_in).map_err(|_| Reason::NoMemory)?;
             Ok((slot, flow, terms))
@@ -262,20 +263,47 @@ impl Registry {
         }
     }
 
+    /// How many shares the devices have, and bytes that are to be kept for them; with those of one more.
+    fn wanted(&self, more: Option<Shares>) -> (u64, u64) {
+        let (mut count, mut kept) = more.map_or((0, 0), |more| (more.count(), more.kept()));
+        self.for_each(&mut |flow| {
+            count += flow.shares.count();
+            kept += flow.shares.kept();
+        });
+        (count, kept)
+    }
+
     /// Bytes of a share as things are.
     pub(super) fn share(&self, memory: &Memory) -> u64 {
-        let mut count = 0;
-        self.for_each(&mut |flow| count += flow.shares.count());
-        memory.bounds.share(count)
+        let (count, kept) = self.wanted(None);
+        memory.bounds.share(count, kept)
+    }
+
+    /// Bytes that are kept for each network card.
+    fn card(&self, memory: &Memory) -> u64 {
+        let (_, wanted) = self.wanted(None);
+        let own = shares_of(CARD).kept();
+        // Either is less than 2^40.
+        (memory.kept() * own).checked_div(wanted).unwrap_or(own)
+    }
+
+    /// Has the pool keep what the devices there are must find, and one more.
+    fn keep(&self, memory: &Memory, more: Option<Shares>) {
+        let mut disks = matches!(more, Some(Shares::Together(_)));
+        self.for_each(&mut |flow| disks |= matches!(flow.shares, Shares::Together(_)));
+        let (count, kept) = self.wanted(more);
+        let request = shares::largest_request(memory.bounds.share(count, kept));
+        memory.keep(kept, if disks { 2 * request } else { 0 });
     }
 
     /// Divides the pool among the devices there are; without any it is given back.
-    fn divide(&self, memory: &Memory) {
+    pub(super) fn divide(&self, memory: &Memory) {
+        self.keep(memory, None);
         if !self.slots.contains(&true) {
             memory.empty();
         }
-        let share = self.share(memory);
-        self.for_each(&mut |flow| flow.set_share(memory, share));
+        let (share, card) = (self.share(memory), self.card(memory));
+        self.for_each(&mut |flow| flow.set_share(memory, share, card));
         ffi::shares_changed();
     }
 
@@ -284,10 +312,19 @@ impl Registry {
         shares::largest_request(self.share(memory))
     }
 
-    /// Bytes that each of so many send queues of a device may hold.
+    /// Bytes that each of so many send queues of a network card may hold.
     pub(super) fn send_limit(&self, memory: &Memory, queues: u64) -> u64 {
-        shares::queue_limit(self.share(memory), queues)
+        shares::queue_limit(self.card(memory), queues)
     }
+}
+
+/// The id of a network card.
+const CARD: u32 = 1;
+
+/// Those of a kind of device in this machine.
+fn shares_of(id: u32) -> Shares {
+    // CAST: as wide.
+    Shares::of(id, ffi::cpus() as u64)
 }
 
 /// The traffic of a device in this slot.
@@ -298,7 +335,7 @@ fn new_flow(
     copy_in: bool,
 ) -> Result<Arc<Flow>> {
     let name = CString::try_from(what.name)?;
-    let shares = Shares::of(what.offer.id);
+    let shares = shares_of(what.offer.id);
     // The room first: a flow that is dropped instead of closed leaves its slot in use.
     let room = UniqueArc::new_uninit(GFP_KERNEL)?;
     let flow = Flow::new(memory, name, slot, what.align_mask, copy_in, shares)?;

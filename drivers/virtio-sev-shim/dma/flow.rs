@@ -16,6 +16,7 @@ use memenc::{
         Block,
         Client,
         Found,
+        Rank,
         Record,
         Refusal,
         Request,
@@ -141,7 +142,7 @@ impl Flow {
             let id = (slot * PURPOSES + purpose as usize + 1) as u16;
             memory.pool.client(id, 0, lanes).ok_or(EINVAL)
         };
-        Ok(Flow {
+        let flow = Flow {
             name,
             clients: [
                 client(Purpose::Send, send)?,
@@ -154,17 +155,28 @@ impl Flow {
             align_mask,
             copy_in,
             shares,
-        })
+        };
+        let (send, receive) = shares.ranks();
+        let ranks = [
+            (Purpose::Send, send),
+            (Purpose::Receive, receive),
+            (Purpose::Ring, Rank::Second),
+        ];
+        for (purpose, rank) in ranks {
+            memory.pool.set_rank(flow.client(purpose), rank);
+        }
+        Ok(flow)
     }
 
-    /// Sets what a share is, in bytes.
-    pub(super) fn set_share(&self, memory: &Memory, share: u64) {
+    /// Sets what a share is, and what is kept for each network card, in bytes.
+    pub(super) fn set_share(&self, memory: &Memory, share: u64, card: u64) {
         let (send, receive) = match self.shares {
-            Shares::Together(count) => (count, 0),
-            Shares::Apart { send, receive } => (send, receive),
+            Shares::Together(count) => (count * share, 0),
+            Shares::Card { receive, .. } => (card, receive * share),
+            Shares::Apart => (share, share),
         };
-        for (purpose, count) in [(Purpose::Send, send), (Purpose::Receive, receive)] {
-            let chunks = (count * share / CHUNK_BYTES as u64).max(1);
+        for (purpose, bytes) in [(Purpose::Send, send), (Purpose::Receive, receive)] {
+            let chunks = (bytes / CHUNK_BYTES as u64).max(1);
             memory.pool.set_quota(self.client(purpose), chunks);
         }
     }
@@ -178,7 +190,8 @@ impl Flow {
     #[inline]
     fn purpose(&self, direction: Direction) -> Purpose {
         match (self.shares, direction) {
-            (Shares::Apart { .. }, Direction::FromDevice) => Purpose::Receive,
+            (Shares::Together(_), _) => Purpose::Send,
+            (_, Direction::FromDevice) => Purpose::Receive,
             _ => Purpose::Send,
         }
     }
@@ -261,7 +274,8 @@ impl Flow {
             len,
             offset,
             boundary: 0,
-            overwritten: if copied { len } else { 0 },
+            // From the block's beginning, where the copy does not begin if there is an offset.
+            overwritten: if copied && offset == 0 { len } else { 0 },
             lasting: false,
         };
         let client = self.client(self.purpose(direction));
@@ -326,7 +340,8 @@ impl Flow {
                 word.count(1);
             }
         }
-        if refusal != Refusal::TooLarge {
+        // More memory does not change what a client may hold.
+        if matches!(refusal, Refusal::Exhausted | Refusal::Fragmented) {
             memory.press();
         }
         ffi::log_refusal(&self.name, refusal, len, memory.free());

@@ -227,6 +227,28 @@ mod tests {
     }
 
     #[test]
+    fn what_another_had_is_not_seen_below_a_low_address_either() -> Result {
+        let rig = Rig::with(0xfff, false)?;
+        let other = device(&rig.memory, 1, 0, false)?;
+        let mut theirs = buffer(256 << 10, 0x33)?;
+        // All there is, so that the next block has been theirs.
+        let mut all = KVec::new();
+        while let Ok(address) = map(&rig.memory, &other, &mut theirs, Direction::ToDevice) {
+            all.push(address, GFP_KERNEL)?;
+        }
+        for address in all {
+            unmap(&rig.memory, &other, address, Direction::ToDevice);
+        }
+        let mut own = buffer((64 << 10) + 4096, 0x11)?;
+        let at = (0x800 - rig.memory.address(own.as_ptr()) as usize) & 0xfff;
+        let address = rig.map(&mut own[at..at + 60000], Direction::ToDevice)?;
+        assert_eq!(address & 0xfff, 0x800);
+        assert_eq!(rig.device_reads::<2048>(address - 2048), [0; 2048]);
+        rig.unmap(address, Direction::ToDevice);
+        Ok(())
+    }
+
+    #[test]
     fn rings_are_zeroed_and_never_copied() -> Result {
         let rig = Rig::new()?;
         let mut dirty = buffer(8192, 0x11)?;
@@ -311,7 +333,7 @@ mod tests {
         assert!(rig.memory.grow());
         taken.push(rig.map(&mut half, Direction::FromDevice)?, GFP_KERNEL)?;
         // A share, which what comes and goes in the unit for large blocks does not count for.
-        rig.flow.set_share(&rig.memory, 512 << 10);
+        rig.flow.set_share(&rig.memory, 512 << 10, 512 << 10);
         assert!(rig.map(&mut half, Direction::FromDevice).is_err());
         assert_eq!(refused(Refusal::Quota), 1);
         for address in taken {

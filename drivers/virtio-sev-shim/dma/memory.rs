@@ -17,9 +17,13 @@ use memenc::{
         Word as _,
         ARENA_WORDS,
         CHUNK_BYTES,
-        CLIENT_WORDS, //
+        CLIENT_WORDS,
+        SMALL_ARENA_BYTES, //
     },
-    shares::Bounds, //
+    shares::{
+        self,
+        Bounds, //
+    }, //
 };
 
 use super::words::{
@@ -107,6 +111,13 @@ pub(crate) struct Memory {
     /// The pages of each unit. Held while the pool grows or shrinks.
     #[pin]
     units: Mutex<KVec<Option<SharedPages>>>,
+    /// Bytes of units that are for large blocks only.
+    for_large: Word,
+    /// Bytes that should be kept for devices that lose what cannot be mapped, and for requests to disks.
+    kept_wanted: Word,
+    floor_wanted: Word,
+    /// Bytes that are kept for the former, as large as the pool is now.
+    kept: Word,
     /// The virtual address of guest-physical 0.
     direct_map: usize,
     /// Chunks that should be free: below that it grows.
@@ -118,6 +129,8 @@ pub(crate) struct Memory {
     pub(super) size_most: Word,
     pub(super) grown: Word,
     pub(super) shrunk: Word,
+    /// How often there was no memory to grow by.
+    pub(super) grow_failed: Word,
     /// By devices that are gone.
     pub(super) copied_in: Word,
     pub(super) copied_out: Word,
@@ -149,6 +162,10 @@ impl Memory {
                 pool,
                 bounds,
                 units <- new_mutex!(units),
+                for_large: Word::new(0),
+                kept_wanted: Word::new(0),
+                floor_wanted: Word::new(0),
+                kept: Word::new(0),
                 direct_map,
                 reserve: Word::new(0),
                 lowest: Word::new(u64::MAX),
@@ -156,6 +173,7 @@ impl Memory {
                 size_most: Word::new(0),
                 grown: Word::new(0),
                 shrunk: Word::new(0),
+                grow_failed: Word::new(0),
                 copied_in: Word::new(0),
                 copied_out: Word::new(0),
                 refused: [const { Word::new(0) }; 4],
@@ -165,7 +183,7 @@ impl Memory {
         Ok(memory)
     }
 
-    /// Gives it its least size, if it has less.
+    /// Gives it its least size, if it has less. What is to be kept besides comes later, if there is no memory now.
     ///
     /// # Context
     ///
@@ -176,10 +194,32 @@ impl Memory {
     /// `ENOMEM`, and those of flips.
     pub(super) fn fill(&self) -> Result {
         let mut units = self.units.lock();
-        while self.size() < self.bounds.min {
-            self.add(&mut units)?;
+        while self.size() < self.least() {
+            match self.add(&mut units) {
+                Err(error) if self.size() < self.bounds.min => return Err(error),
+                Err(_) => break,
+                Ok(()) => (),
+            }
         }
         Ok(())
+    }
+
+    /// Bytes it does not go below while there are devices.
+    fn least(&self) -> u64 {
+        self.bounds.least(self.kept_wanted.counted())
+    }
+
+    /// Sets what should be kept free for devices that lose what cannot be mapped, and besides, so that a request of a
+    /// disk always fits, in bytes. What can be kept depends on the size.
+    pub(super) fn keep(&self, wanted: u64, floor: u64) {
+        self.kept_wanted.store(wanted);
+        self.floor_wanted.store(floor);
+        self.set_reserve();
+    }
+
+    /// Bytes that are kept for devices that lose what cannot be mapped.
+    pub(super) fn kept(&self) -> u64 {
+        self.kept.counted()
     }
 
     /// Gives back all memory that is free: nobody needs it any more.
@@ -190,11 +230,26 @@ impl Memory {
     pub(super) fn empty(&self) {
         let mut units = self.units.lock();
         for index in 0..units.len() {
-            if units[index].is_some() && self.pool.retire(index).is_some() {
-                units[index] = None;
-            }
+            self.remove(&mut units, index);
         }
         self.set_reserve();
+    }
+
+    /// Takes a unit out of the pool, if there is such a one and nobody has anything of it.
+    fn remove(&self, units: &mut KVec<Option<SharedPages>>, index: usize) -> bool {
+        let Some(unit) = units.get_mut(index) else {
+            return false;
+        };
+        let len = unit.as_ref().map_or(0, SharedPages::len);
+        if len == 0 || self.pool.retire(index).is_none() {
+            return false;
+        }
+        if Bounds::is_for_large(index as u64) {
+            // CAST: a few MiB.
+            self.for_large.count((len as u64).wrapping_neg());
+        }
+        *unit = None;
+        true
     }
 
     /// Bytes.
@@ -239,8 +294,10 @@ impl Memory {
 
     /// Notes a refusal; the pool grows if it can.
     pub(super) fn press(&self) {
-        self.pressed.store(1);
-        ffi::pool_kick();
+        if self.size() < self.bounds.max {
+            self.pressed.store(1);
+            ffi::pool_kick();
+        }
     }
 
     /// Has the pool grow if there is not enough left for those who cannot wait.
@@ -270,12 +327,14 @@ impl Memory {
             && self.size() < self.bounds.max
         {
             if self.add(&mut units).is_err() {
+                self.grow_failed.count(1);
+                ffi::log_no_growth(self.size());
                 break;
             }
             pressed = false;
             self.grown.count(1);
         }
-        self.size() > self.bounds.min
+        self.size() > self.least()
     }
 
     /// Gives back one unit that is idle, if the pool is larger than it must be and most of it has been free all the
@@ -289,30 +348,58 @@ impl Memory {
         let mut units = self.units.lock();
         let idle = self.lowest.load() > self.pool.chunks_in_all() / 4 * 3;
         self.lowest.store(self.pool.free_chunks());
-        if idle && self.size() > self.bounds.min {
-            // The last ones first. Those it must have stay, however idle: one of them is for large blocks.
+        let spare = self.size().saturating_sub(self.least());
+        if idle && spare > 0 {
+            // The last ones first. Of those it must have the first stay, however idle: one of them is for large blocks.
             // CAST: as in `new`.
-            let least = (self.bounds.min >> self.bounds.unit.trailing_zeros()) as usize;
-            let gone = (least..units.len())
-                .rev()
-                .find(|&index| units[index].is_some() && self.pool.retire(index).is_some());
-            if let Some(index) = gone {
-                units[index] = None;
+            let first = (self.bounds.min >> self.bounds.unit.trailing_zeros()) as usize;
+            let gone = (first..units.len()).rev().any(|index| {
+                let len = units[index].as_ref().map_or(0, SharedPages::len);
+                // CAST: a few MiB.
+                len as u64 <= spare && self.remove(&mut units, index)
+            });
+            if gone {
                 self.shrunk.count(1);
                 self.set_reserve();
             }
         }
-        self.size() > self.bounds.min
+        self.size() > self.least()
     }
 
+    /// Adds a unit; where memory is too scattered for one, half of one, unless it is to be for large blocks.
     fn add(&self, units: &mut KVec<Option<SharedPages>>) -> Result {
-        let index = units.iter().position(Option::is_none).ok_or(ENOSPC)?;
-        self.pool.arenas().open(index)?;
         // CAST: a few MiB.
-        let pages = SharedPages::unlisted(self.bounds.unit as usize / kernel::page::PAGE_SIZE)?;
+        let whole = self.bounds.unit as usize;
+        let free = |index: &usize| units[*index].is_none();
+        let index = (0..units.len()).find(free).ok_or(ENOSPC)?;
+        match self.add_unit(units, index, whole) {
+            Err(error) if error == ENOMEM && whole > SMALL_ARENA_BYTES => (),
+            outcome => return outcome,
+        }
+        let free = |index: &usize| {
+            // CAST: as in `new`.
+            units[*index].is_none() && !Bounds::is_for_large(*index as u64)
+        };
+        let index = (0..units.len()).find(free).ok_or(ENOSPC)?;
+        self.add_unit(units, index, SMALL_ARENA_BYTES)
+    }
+
+    fn add_unit(
+        &self,
+        units: &mut KVec<Option<SharedPages>>,
+        index: usize,
+        bytes: usize,
+    ) -> Result {
+        self.pool.arenas().open(index)?;
+        let pages = SharedPages::unlisted(bytes / kernel::page::PAGE_SIZE)?;
         let (base, len) = (pages.range().pa, pages.len());
+        // CAST: as in `new`.
         match Bounds::is_for_large(index as u64) {
-            true => self.pool.add_for_large(index, base, len),
+            true => self
+                .pool
+                .add_for_large(index, base, len)
+                // CAST: a few MiB.
+                .map(|()| self.for_large.count(len as u64)),
             false => self.pool.add(index, base, len),
         }
         .map_err(|_| EINVAL)?;
@@ -323,8 +410,21 @@ impl Memory {
         Ok(())
     }
 
-    /// A quarter of the size is to be free, for blocks of all sizes.
+    /// What follows from the size: what is kept, and how much is to be free for blocks of all sizes, a quarter of the
+    /// size, or a sixteenth besides what is kept.
     fn set_reserve(&self) {
-        self.reserve.store(self.pool.chunks_in_all() / 4);
+        let for_all = self.size().saturating_sub(self.for_large.counted());
+        let kept = shares::most_kept(self.kept_wanted.counted(), for_all);
+        let floor = self.floor_wanted.counted().min(for_all / 3);
+        let chunks = |bytes: u64| bytes / CHUNK_BYTES as u64;
+        self.pool.set_kept(chunks(kept), chunks(floor));
+        self.kept.store(kept);
+        let all = self.pool.chunks_in_all();
+        let reserve = match self.size() < self.bounds.max {
+            true => (all / 4).max(chunks(kept) + all / 16),
+            // It cannot grow any more.
+            false => 0,
+        };
+        self.reserve.store(reserve);
     }
 }

@@ -4,13 +4,24 @@
 
 use kernel::prelude::*;
 
+use memenc::{
+    pool::CHUNK_BYTES,
+    shares::Shares, //
+};
+
 use super::{
-    flow::Direction,
+    flow::{
+        Direction,
+        Flow, //
+    },
     slots::Slots,
     test_rig::{
         buffer,
         device,
+        map,
+        other,
         pool,
+        unmap,
         Rig,
         MIB, //
     }, //
@@ -87,6 +98,63 @@ mod tests {
         let mut largest = buffer(rig.memory.largest(), 0)?;
         let address = rig.map(&mut largest, Direction::FromDevice)?;
         rig.unmap(address, Direction::FromDevice);
+        Ok(())
+    }
+
+    /// A whole pool of requests of a disk, and of receive buffers, and packets all the same.
+    #[test]
+    fn a_disk_leaves_room_for_packets() -> Result {
+        let memory = pool()?;
+        let disk = other(&memory, 0, Shares::of(2, 1))?;
+        let card = other(&memory, 1, Shares::of(1, 1))?;
+        memory.keep(4 * MIB, MIB / 4);
+        // A third of the one unit that is not for large blocks.
+        let third = 2 * MIB / 3;
+        assert_eq!(memory.kept(), third);
+        disk.set_share(&memory, 100 * MIB, third);
+        card.set_share(&memory, 100 * MIB, third);
+        let mut page = buffer(4096, 0x11)?;
+        let mut packet = buffer(4096, 0x22)?;
+        let mut take = |flow: &Flow, direction| {
+            let mut taken = KVec::new();
+            while let Ok(address) = map(&memory, flow, &mut page, direction) {
+                taken.push(address, GFP_KERNEL)?;
+            }
+            Ok::<_, Error>(taken)
+        };
+        let received = take(&card, Direction::FromDevice)?;
+        let read = take(&disk, Direction::FromDevice)?;
+        assert!(read.len() as u64 * 4096 >= MIB / 4);
+        assert!(memory.pool.free_for_all() * CHUNK_BYTES as u64 >= third - CHUNK_BYTES as u64);
+        let mut sent = KVec::new();
+        for _ in 0..third / 4096 / 2 {
+            let address = map(&memory, &card, &mut packet, Direction::ToDevice)?;
+            sent.push(address, GFP_KERNEL)?;
+        }
+        for (flow, taken, direction) in [
+            (&card, received, Direction::FromDevice),
+            (&disk, read, Direction::FromDevice),
+            (&card, sent, Direction::ToDevice),
+        ] {
+            for address in taken {
+                unmap(&memory, flow, address, direction);
+            }
+        }
+        assert_eq!(disk.close(&memory) + card.close(&memory), 0);
+        Ok(())
+    }
+
+    #[test]
+    fn what_is_kept_makes_the_pool_larger_and_stays() -> Result {
+        let memory = pool()?;
+        memory.keep(2 * MIB, 0);
+        memory.fill()?;
+        assert_eq!(memory.size(), 6 * MIB);
+        while memory.shrink() {}
+        assert_eq!((memory.size(), memory.kept()), (6 * MIB, 4 * MIB / 3));
+        memory.keep(0, 0);
+        assert!(!memory.shrink());
+        assert_eq!((memory.size(), memory.kept()), (4 * MIB, 0));
         Ok(())
     }
 

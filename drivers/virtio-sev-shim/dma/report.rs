@@ -110,8 +110,10 @@ fn tell_pool(dma: &Dma, out: &mut fmt::Formatter<'_>) -> fmt::Result {
     writeln!(out, "min: {}", memory.bounds.min)?;
     writeln!(out, "max: {}", memory.bounds.max)?;
     writeln!(out, "largest_mapping: {}", memory.bounds.unit)?;
+    writeln!(out, "kept: {}", memory.kept())?;
     writeln!(out, "grown: {}", memory.grown.counted())?;
     writeln!(out, "shrunk: {}", memory.shrunk.counted())?;
+    writeln!(out, "grow_failed: {}", memory.grow_failed.counted())?;
     writeln!(out, "flips: {}", shared::counters().flips)?;
     writeln!(out, "bytes_copied_in: {copied_in}")?;
     writeln!(out, "bytes_copied_out: {copied_out}")?;
