@@ -7,33 +7,9 @@
 mod pools;
 mod random;
 
-use memenc::pool::{Rank, Request, ARENA_BYTES, CHUNK_BYTES, GRANULE, SMALL_ARENA_BYTES};
-use pools::model::Model;
+use memenc::pool::{Rank, Request, ARENA_BYTES, CHUNK_BYTES, GRANULE};
+use pools::steps::{model, Step, ARENAS, CLIENTS};
 use proptest::prelude::*;
-
-const ARENAS: usize = 3;
-const CLIENTS: u16 = 4;
-
-#[derive(Clone, Debug)]
-enum Step {
-    Alloc(u16, usize, Request),
-    /// Many of the same size.
-    Fill(u16, usize, usize, usize),
-    Free(usize),
-    /// Every second one, and so on.
-    FreeEach(usize),
-    Note(usize, u64),
-    Add(usize, usize, bool, bool),
-    Retire(usize),
-    Open(u16, usize, u64),
-    Quota(u16, u64),
-    Rank(u16, Rank),
-    Kept(u64, u64),
-    Drain(u16),
-    Reclaim,
-    Close(u16),
-    Find(u64),
-}
 
 /// All orders alike, a little less or more than a power of two.
 fn lens() -> impl Strategy<Value = usize> {
@@ -94,54 +70,14 @@ fn steps() -> impl Strategy<Value = Step> {
     ]
 }
 
-fn carry_out(model: &mut Model, step: Step) {
-    match step {
-        Step::Alloc(id, lane, request) => {
-            model.alloc(id, lane, &request);
-        }
-        Step::Fill(id, lane, len, count) => {
-            let _ = (0..count).all(|_| model.alloc(id, lane, &pools::bytes(len)));
-        }
-        Step::Free(which) => model.free(which),
-        Step::FreeEach(step) => {
-            for which in (0..model.live()).rev().step_by(step) {
-                model.free(which);
-            }
-        }
-        Step::Note(which, original) => model.note(which, original),
-        Step::Add(index, place, whole, for_large) => {
-            let bytes = if whole {
-                ARENA_BYTES
-            } else {
-                SMALL_ARENA_BYTES
-            };
-            model.add(index, place, bytes, for_large);
-        }
-        Step::Retire(index) => model.retire(index),
-        Step::Open(id, lanes, quota) => model.open(id, lanes, quota),
-        Step::Quota(id, quota) => model.set_quota(id, quota),
-        Step::Rank(id, rank) => model.set_rank(id, rank),
-        Step::Kept(first, second) => model.set_kept(first, second),
-        Step::Drain(id) => model.drain(id),
-        Step::Reclaim => {
-            model.pool.reclaim();
-        }
-        Step::Close(id) => model.close(id),
-        Step::Find(address) => model.find(address),
-    }
-}
-
 proptest! {
     #![proptest_config(random::cases(500))]
 
     #[test]
     fn it_does_what_the_model_says(steps in prop::collection::vec(steps(), 1..250)) {
-        let mut model = Model::new(ARENAS);
-        model.add(0, 0, ARENA_BYTES, false);
-        model.open(1, 2, 0);
-        model.open(2, 1, 0);
+        let mut model = model();
         for step in steps {
-            carry_out(&mut model, step);
+            step.carry_out(&mut model);
             model.check();
         }
         model.finish();

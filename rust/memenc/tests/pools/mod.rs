@@ -6,6 +6,7 @@
 
 pub(crate) mod memory;
 pub(crate) mod model;
+pub(crate) mod steps;
 pub(crate) mod work;
 
 use std::sync::atomic::AtomicU64;

@@ -39,4 +39,9 @@ proptest! {
     fn page_tables_find_nothing(input in vec(any::<u8>(), 0..400)) {
         fuzz::page_tables::run(&input);
     }
+
+    #[test]
+    fn pool_finds_nothing(input in vec(any::<u8>(), 0..1000)) {
+        fuzz::pool::run(&input);
+    }
 }

@@ -15,6 +15,7 @@ pub mod machine;
 #[path = "../../tests/model/mod.rs"]
 pub mod model;
 pub mod page_tables;
+pub mod pool;
 pub mod ram;
 #[path = "../../tests/virtual_host/mod.rs"]
 pub mod virtual_host;
