@@ -370,9 +370,14 @@ impl Flow {
         if !skip_sync && direction.device_writes() {
             // CAST: as wide.
             let (original, len) = (record.original as *mut u8, record.len as usize);
+            // CAST: as wide. Where the buffer begins in its block, whichever address in there was said: a block is
+            // aligned to its length.
+            let start = address & !(block.len() as u64 - 1);
+            let begin = start + (record.original & self.align_mask);
             // SAFETY: The record is private memory, written when this buffer was mapped, which the caller says is still
-            // there; the block is as long.
-            unsafe { copy_nonoverlapping(memory.at(address).as_ptr(), original, len) };
+            // there. From where it begins in its block there are as many bytes. The device may change them meanwhile:
+            // each is read once, and nothing follows from what it is.
+            unsafe { copy_nonoverlapping(memory.at(begin).as_ptr(), original, len) };
             self.count(lane, Count::CopiedOut, len as u64);
         }
         self.give_back(memory, block, &record);

@@ -32,7 +32,8 @@ GIGABYTE = 10**9
 POOL = "/sys/kernel/debug/virtio_sev_shim/pool"
 # What direct reads and writes cost, and what the pool says before, between and after.
 COUNTED = f"""pool() {{ echo pool; cat {POOL} 2>/dev/null; true; }}
-cd /mnt/share; pool; ./direct-io /dev/vda read 0x100000 {CALLS} || exit; pool; ./direct-io /dev/vda write 0x100000 {CALLS} || exit; pool"""
+cd /mnt/share; pool; ./direct-io /dev/vda read 0x100000 {CALLS} || exit; pool; ./direct-io /dev/vda write 0x100000 {CALLS} || exit; pool
+for how in read write; do ./direct-io /dev/vda $how 4096 {CALLS} || exit; done"""
 
 MAPPED = re.compile(r"sev_dma_bench: way=(\w+) cpus=(\d) size=(\d+) instructions=(\d+) ns=(\d+)")
 
@@ -90,7 +91,8 @@ def counted(context, share, name, *options):
     blocks = [block.splitlines() for block in output.split("pool\n")[1:]]
     lines = [dict(pair.split("=", 1) for pair in block[-1].split()[1:]) for block in blocks[:2]]
     pools = [dict(line.split(": ", 1) for line in block if ": " in line) for block in blocks]
-    figures, moved = {}, 0
+    small = dict(re.findall(r"^(read|write) size=4096 .*instructions_median=(\d+)$", output, re.MULTILINE))
+    figures, moved = {f"instructions.{how}4k": int(count) for how, count in small.items()}, 0
     for how, line, before, after in zip(("read", "write"), lines, pools, pools[1:]):
         figures[f"instructions.{how}"] = int(line["instructions_median"])
         moved += int(line["bytes"])

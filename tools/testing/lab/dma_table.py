@@ -25,6 +25,8 @@ class Line:
 LINES = (
     Line("instructions.read", "direct read of 1 MiB, instructions", of="swiotlb", at_most=0.65),
     Line("instructions.write", "direct write of 1 MiB, instructions", of="swiotlb", at_most=0.95),
+    Line("instructions.read4k", "direct read of 4 KiB, instructions"),
+    Line("instructions.write4k", "direct write of 4 KiB, instructions"),
     Line("map.4096", "map and unmap 4 KiB, instructions without the copy", of="swiotlb", at_most=0.5),
     Line("map.65536", "map and unmap 64 KiB, instructions without the copy", of="swiotlb", at_most=0.5),
     Line("map.1048576", "map and unmap 1 MiB, instructions without the copy"),
