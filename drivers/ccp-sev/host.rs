@@ -134,6 +134,9 @@ impl<R: Registers> KernelHost<R> {
 /// TIMEOUT: what a panicking machine waits for its last command.
 const PANIC_TIMEOUT_MS: u32 = 1000;
 
+/// Longest busy wait at once. CAST: where it is widened to a usize, which has at least 32 bits here.
+const PANIC_DELAY_US: u32 = 1000;
+
 impl<R: Registers> Host for KernelHost<R> {
     type Memory = FwBuf;
 
@@ -151,13 +154,15 @@ impl<R: Registers> Host for KernelHost<R> {
     }
 
     fn delay(&mut self, us: u32, patience: Patience) -> Wake {
-        let delta = Delta::from_micros(us.into());
         if self.panicking {
-            udelay(delta);
+            // More than a few milliseconds at once `udelay()` does not take.
+            for done in (0..us).step_by(PANIC_DELAY_US as usize) {
+                udelay(Delta::from_micros(PANIC_DELAY_US.min(us - done).into()));
+            }
         } else if patience == Patience::Killable && ffi::fatal_signal_pending() {
             return Wake::Killed;
         } else {
-            fsleep(delta);
+            fsleep(Delta::from_micros(us.into()));
         }
         Wake::TimeOver
     }

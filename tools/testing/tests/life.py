@@ -2,6 +2,8 @@
 """What happens to a PSP around its commands: reboot, panic, sleep, kdump, updates, reports, several of them."""
 
 import json
+import re
+from pathlib import Path
 
 from lab import programs
 from lab.clients import sev_bench, sev_ioctl, sev_kvm
@@ -39,6 +41,19 @@ def test_a_panic_shuts_the_platform_down(context):
     lines = [json.loads(line) for line in trace.read_text().splitlines()]
     shutdown = [line for line in lines if line.get("name") == "SHUTDOWN"][0]
     equal(shutdown["interrupt"], False, "interrupts of the last command")
+
+
+def test_a_panic_waits_for_a_psp_that_takes_its_time(context):
+    """On the kernel with assertions: a wait that the kernel does not take would be a second panic."""
+    trace = context.directory / "trace"
+    result = context.lab("run", "--kernel", "debug", "--smp", 1, "--trace", trace, "--fault", "late:100:SHUTDOWN", "--", "sh", "-c",
+                         "echo 1 >/proc/sys/kernel/sysrq; echo c >/proc/sysrq-trigger; sleep 60")
+    text = result.stderr.decode()
+    contains(text, "the guest kernel panicked", "the end")
+    equal(commands(trace)[-1], "SHUTDOWN", "the last command")
+    after = Path(re.search(r"(/\S*console\.log)", text)[1]).read_text(errors="replace").split("Kernel panic - not syncing")[1:]
+    equal(len(after), 1, "panics")
+    equal(re.findall(r"kernel BUG at.*|.*timed out, disabling PSP.*", after[0]), [], "what went wrong during the panic")
 
 
 def test_a_kernel_that_dumps_another_leaves_the_firmware_alone(context):
