@@ -9,6 +9,7 @@
 #include <linux/fs_struct.h>
 #include <linux/mount.h>
 #include <linux/namei.h>
+#include <linux/sched/signal.h>
 #include <linux/slab.h>
 #include <linux/string.h>
 
@@ -186,13 +187,35 @@ static struct cred *root_cred(void)
 	return cred;
 }
 
+/*
+ * One read returns less than there is when a later page cannot be read or the reader is being killed. That
+ * must not be taken for a short file, which would be replaced.
+ */
+static s64 read_front(struct file *file, void *buf, size_t len)
+{
+	loff_t pos = 0, size;
+	ssize_t bytes;
+
+	if (!S_ISREG(file_inode(file)->i_mode))
+		return S_ISDIR(file_inode(file)->i_mode) ? -EISDIR : -EINVAL;
+	do {
+		bytes = kernel_read(file, buf + pos, len - pos, &pos);
+		if (bytes < 0)
+			return bytes;
+	} while (bytes && pos < len);
+	size = i_size_read(file_inode(file));
+	if (pos < len && pos < size)
+		return fatal_signal_pending(current) ? -EINTR : -EIO;
+	/* What was not read must not count. */
+	return pos < len ? pos : max(size, pos);
+}
+
 /* Reads at most @len bytes; returns the length of the whole file. */
 s64 ccp_sev_read_file(const char *path, void *buf, size_t len)
 {
 	struct cred *cred = root_cred();
 	struct file *file;
-	ssize_t bytes;
-	loff_t size;
+	s64 ret;
 
 	if (!cred)
 		return -ENOMEM;
@@ -203,16 +226,9 @@ s64 ccp_sev_read_file(const char *path, void *buf, size_t len)
 	put_cred(cred);
 	if (IS_ERR(file))
 		return PTR_ERR(file);
-	if (S_ISREG(file_inode(file)->i_mode))
-		bytes = kernel_read(file, buf, len, NULL);
-	else
-		bytes = S_ISDIR(file_inode(file)->i_mode) ? -EISDIR : -EINVAL;
-	size = i_size_read(file_inode(file));
+	ret = read_front(file, buf, len);
 	filp_close(file, NULL);
-	if (bytes < 0)
-		return bytes;
-	/* What was not read must not count. */
-	return bytes < len ? bytes : max_t(loff_t, size, bytes);
+	return ret;
 }
 
 /*

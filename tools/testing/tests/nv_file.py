@@ -9,7 +9,7 @@ from lab.hosts import host
 from lab.suites import contains, equal
 
 # What the tests boot; made before the first, which has no time for that.
-KERNELS = ("kunit",)
+KERNELS = ("kunit", "debian")
 
 NV = f"{NV_DIRECTORY}/nv"
 LEN = 32768
@@ -104,6 +104,39 @@ def test_a_file_that_cannot_be_read_fails_init_and_nothing_else(context):
     equal(got, ["pek_csr rw EISDIR error=0xffffffff", "status ro OK error=0",
                 f"SEV: could not open {NV} for read, error -21", "pek_csr rw OK error=0"], "a directory in its place")
     equal(names.count("INIT_EX"), 1, "INIT_EX commands: none without the data")
+
+
+# Writes a file system in a file (romfs, which needs no program to be made): all there is in it is a good file.
+ROMFS = """
+import struct, sys
+data = open(sys.argv[1], "rb").read()
+def header(kind, first, size, name):
+    return struct.pack(">IIII16s", kind, first, size, 0, name)
+# The root directory's header is at 32 and names that of its first file.
+body = header(9, 64, 0, b".") + header(2, 0, len(data), b"nv") + data
+size = 32 + len(body)
+front = b"-rom1fs-" + struct.pack(">II16s", size, 0, b"") + body[:512 - 32]
+checksum = -sum(struct.unpack(">128I", front)) % 2 ** 32
+open(sys.argv[2], "wb").write(front[:12] + struct.pack(">I", checksum) + front[16:32] + body + bytes(-size % 4096))
+"""
+
+
+def test_a_file_whose_end_cannot_be_read_is_no_short_file(context):
+    """The disk beneath a file system has errors in the file's second half; a read returns the first."""
+    share, trace = prepared(context), context.directory / "trace"
+    (share / "romfs.py").write_text(ROMFS)
+    output = host(context, FUNCTIONS + f"""
+        load; call pek_csr; unload
+        python3 /mnt/share/romfs.py $file /tmp/image; cp $file /tmp/good
+        modprobe loop; modprobe romfs; mount -o loop -t romfs /tmp/image {NV_DIRECTORY}
+        cmp $file /tmp/good && echo good; dmesg -c >/dev/null
+        truncate -s 16384 /tmp/image; echo 3 >/proc/sys/vm/drop_caches
+        load; call pek_csr; lines; ls {NV_DIRECTORY}""", "--share", share, "--trace", trace, kernel="debian")
+    equal(output.splitlines(), ["pek_csr rw OK error=0", "good", "pek_csr rw EIO error=0xffffffff",
+                                f"SEV: could not open {NV} for read, error -5", "nv"], "an error in the middle")
+    names = [json.loads(line).get("name") for line in trace.read_text().splitlines()]
+    # The one of the file that was good.
+    equal(names.count("INIT_EX"), 1, "INIT_EX commands")
 
 
 def test_a_symbolic_link_is_followed_and_stays(context):
