@@ -69,6 +69,8 @@ impl NvFile {
                     self.path,
                     error.to_errno()
                 );
+                // Nobody knows what is in it.
+                self.odd = true;
                 return Err(error);
             }
         };

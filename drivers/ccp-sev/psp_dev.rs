@@ -26,7 +26,10 @@ use psp::{
         CMD_BUF_LEN, //
     },
     driver::Driver,
-    error::CmdError,
+    error::{
+        CmdError,
+        Errno, //
+    },
     host::Patience,
     regs::Capabilities, //
 };
@@ -150,8 +153,8 @@ impl Psp {
     ///
     /// # Errors
     ///
-    /// `EINTR` when a killable caller was killed before, or why the file could not be read; `body` did not
-    /// run.
+    /// `EINTR` when a killable caller was killed before; `body` did not run. A file that cannot be read is no
+    /// error here: INIT_EX will fail with that of the file system, and whatever does without works.
     pub(crate) fn with_init<R>(
         &self,
         patience: Patience,
@@ -168,12 +171,12 @@ impl Psp {
         // what is written later is newer.
         let mut file = nv.lock();
         let wanted = self.ready(patience)?.wants_nv();
-        if wanted {
-            file.read()?;
-        }
+        let read = if wanted { file.read() } else { Ok(()) };
         let mut core = self.ready(patience)?;
-        if wanted {
-            core.load_nv(file.contents());
+        match read {
+            Err(error) => core.miss_nv(Errno(-error.to_errno())),
+            Ok(()) if wanted => core.load_nv(file.contents()),
+            Ok(()) => {}
         }
         let value = body(&mut core);
         let taken = core.take_nv(file.next_contents());

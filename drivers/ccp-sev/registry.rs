@@ -93,9 +93,8 @@ pub(crate) fn remove(psp: &Arc<Psp>) {
     forget(psp);
     if was_active {
         // What could not be written to its file before gets a last chance.
-        if psp.with_init(Patience::Endless, Core::retire).is_err() {
-            psp.lock().retire();
-        }
+        // Nobody is killed out of a wait without end.
+        let _ = psp.with_init(Patience::Endless, Core::retire);
         // There is nobody to tell; the log does.
         let _ = promote();
     }

@@ -106,6 +106,7 @@ impl<H: Host> Driver<H> {
             nv: nv.map(|mem| Nv {
                 mem,
                 loaded: false,
+                unreadable: None,
                 changed: false,
                 rejected: false,
             }),

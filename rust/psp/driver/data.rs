@@ -4,6 +4,7 @@
 
 use super::books::changes_nv;
 use super::{Driver, Given};
+use crate::error::Errno;
 use crate::host::{Host, Memory};
 
 /// The non-volatile data of INIT_EX.
@@ -11,6 +12,8 @@ pub(super) struct Nv<M> {
     pub(super) mem: M,
     /// Somebody has read the file since the platform was last left to itself.
     pub(super) loaded: bool,
+    /// Why the file could not be read, if it could not.
+    pub(super) unreadable: Option<Errno>,
     /// A command that changes them succeeded since they were last taken.
     pub(super) changed: bool,
     /// The firmware threw away what was in the file.
@@ -48,7 +51,20 @@ impl<H: Host> Driver<H> {
         }
         if let Some(nv) = &mut self.nv {
             nv.loaded = nv.mem.write(file).is_ok();
+            nv.unreadable = None;
             nv.rejected = false;
+        }
+    }
+
+    /// Takes note that the file could not be read: until it can, or is not needed, an INIT_EX fails with
+    /// `why`. Does nothing when [`load_nv`](Self::load_nv) would not.
+    pub fn miss_nv(&mut self, why: Errno) {
+        if !self.wants_nv() {
+            return;
+        }
+        if let Some(nv) = &mut self.nv {
+            nv.loaded = false;
+            nv.unreadable = Some(why);
         }
     }
 

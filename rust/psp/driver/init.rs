@@ -18,7 +18,8 @@ impl<H: Host> Driver<H> {
     /// # Errors
     ///
     /// What failed. If the flush failed, the next call tries it again. `ENODEV` after
-    /// [`retire`](Self::retire), `EBUSY` during [`rest`](Self::rest), `EAGAIN` if [`wants_nv`](Self::wants_nv).
+    /// [`retire`](Self::retire), `EBUSY` during [`rest`](Self::rest), `EAGAIN` if [`wants_nv`](Self::wants_nv),
+    /// or what [`miss_nv`](Self::miss_nv) was told.
     pub fn init(&mut self) -> Result<(), InitError> {
         let no_call = |cause| InitError {
             cause,
@@ -53,9 +54,9 @@ impl<H: Host> Driver<H> {
 
     /// INIT or INIT_EX, and once more if the firmware had to discard its persistent data.
     fn init_command(&mut self) -> Result<(), InitError> {
-        if matches!(&self.nv, Some(nv) if !nv.loaded) {
+        if let Some(nv) = self.nv.as_ref().filter(|nv| !nv.loaded) {
             return Err(InitError {
-                cause: Errno::EAGAIN.into(),
+                cause: nv.unreadable.unwrap_or(Errno::EAGAIN).into(),
                 fw_error: NO_FW_CALL,
             });
         }

@@ -3,6 +3,7 @@
 
 import json
 
+from lab import programs
 from lab.clients import sev_ioctl
 from lab.faults import NV_DIRECTORY
 from lab.hosts import host
@@ -104,6 +105,30 @@ def test_a_file_that_cannot_be_read_fails_init_and_nothing_else(context):
     equal(got, ["pek_csr rw EISDIR error=0xffffffff", "status ro OK error=0",
                 f"SEV: could not open {NV} for read, error -21", "pek_csr rw OK error=0"], "a directory in its place")
     equal(names.count("INIT_EX"), 1, "INIT_EX commands: none without the data")
+
+
+def test_a_factory_reset_needs_no_file_that_can_be_read(context):
+    """Nor does its end: the data are erased in memory until they can be written."""
+    unwritten = (f"SEV: the command is done, but {NV} could not be written, error -22: "
+                 "what the firmware keeps there lives in memory until it can be")
+    got, names = run(context, """
+        load; a=$(identity); unload; mv $file $file.old; mkdir $file; dmesg -c >/dev/null; load
+        call factory_reset; lines; rmdir $file; b=$(identity); [ "$a" != "$b" ] && echo fresh; stat -c %s $file""")
+    equal(got, ["factory_reset rw EINVAL error=0", f"SEV: could not open {NV} for read, error -21", unwritten, "fresh", str(LEN)],
+          "what is said and done")
+    equal(names.count("PLATFORM_RESET"), 1, "resets")
+
+
+def test_firmware_is_updated_without_a_file_that_can_be_read(context):
+    share, trace = prepared(context), context.directory / "trace"
+    context.output(programs.make_firmware(context.root), "milan", "1.56.1", share / "new", binds=[(share, share, False)])
+    output = host(context, FUNCTIONS + """
+        mkdir $file; load; dmesg -c >/dev/null; mkdir -p /lib/firmware/amd; cp /mnt/share/new /lib/firmware/amd/sev.fw
+        echo 1 >$(echo /sys/bus/pci/drivers/ccp/0000:*)/sev_update_firmware && echo updated; sevctl show version; lines
+        call pek_csr""", "--share", share, "--trace", trace)
+    equal(output.splitlines(), ["updated", "1.56.1", f"SEV: could not open {NV} for read, error -21",
+                                "pek_csr rw EISDIR error=0xffffffff"],
+          "what is said and done")
 
 
 # Writes a file system in a file (romfs, which needs no program to be made): all there is in it is a good file.

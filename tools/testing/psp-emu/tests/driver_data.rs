@@ -97,6 +97,41 @@ fn init_wants_the_file_first() {
 }
 
 #[test]
+fn a_file_that_cannot_be_read_fails_init_and_nothing_else() {
+    let (world, mut core) = with_nv(&[], persistent_data());
+    core.init().unwrap();
+    core.shutdown().unwrap();
+    core.take_nv(&mut [0; NV_LEN as usize]).unwrap();
+    world.commands();
+    core.miss_nv(Errno::EIO);
+    let error = core.init().unwrap_err();
+    assert_eq!(
+        (error.cause, error.fw_error),
+        (Errno::EIO.into(), NO_FW_CALL),
+        "not with what was read once"
+    );
+    let export = core.prepared::<PdhGen, _>(true, |core| core.call(PdhGen));
+    assert_eq!(
+        export.unwrap_err(),
+        NotReady::Failed {
+            cause: Errno::EIO.into(),
+            fw_error: Some(NO_FW_CALL),
+        }
+    );
+    core.factory_reset().unwrap();
+    assert_eq!(world.commands(), [0x004, 0x003]);
+    core.init().unwrap();
+    core.miss_nv(Errno::EIO);
+    core.call(PdhGen).unwrap();
+    core.shutdown().unwrap();
+    core.take_nv(&mut [0; NV_LEN as usize]).unwrap();
+    core.miss_nv(Errno::EIO);
+    core.load_nv(&ERASED);
+    core.init().unwrap();
+    core.shutdown().unwrap();
+}
+
+#[test]
 fn a_file_that_the_firmware_cannot_use_is_said_to_be_rejected_once() {
     let (world, mut core) = with_nv(&[], &[7; NV_LEN as usize]);
     core.init().unwrap();
