@@ -202,9 +202,15 @@ unsafe extern "C" fn sev_platform_init(args: *mut PlatformInitArgs) -> c_int {
     if args.probe && !ffi::init_on_probe() {
         return 0;
     }
+    // Whoever loads KVM does not expect to be killed; whoever makes a guest has nothing to lose yet.
+    let patience = if args.probe {
+        Patience::Endless
+    } else {
+        Patience::Killable
+    };
     let no_call = |error| (NO_FW_CALL, error);
     // Whether its persistent data are in their file is no matter of KVM's; the log has it.
-    let outcome = match psp.with_init(Patience::Endless, |core| core.init()) {
+    let outcome = match psp.with_init(patience, |core| core.init()) {
         Ok(ran) => ran
             .value
             .map_err(|InitError { cause, fw_error }| (fw_error, to_error(cause))),

@@ -8,13 +8,11 @@
 
 use kernel::{
     device::Device,
-    new_mutex,
     page::PAGE_SIZE,
     prelude::*,
     sync::{
         aref::ARef,
-        Arc,
-        Mutex, //
+        Arc, //
     },
 };
 use psp::{
@@ -61,9 +59,10 @@ pub(crate) struct Psp {
     pub(crate) capabilities: Capabilities,
     #[pin]
     core: FairLock<Core>,
-    /// The file of the persistent data, if they are kept in one.
+    /// The file of the persistent data, if they are kept in one. Its lock comes before the command lock, and
+    /// whoever waits for it waits in order and can be killed, as there.
     #[pin]
-    nv: Option<Pin<KBox<Mutex<NvFile>>>>,
+    nv: Option<Pin<KBox<FairLock<NvFile>>>>,
 }
 
 /// What [`Psp::with_init`] did.
@@ -87,10 +86,7 @@ impl Psp {
             Some(path) => Some((
                 // CAST: 32 KiB.
                 FwBuf::new(NV_LEN as usize)?,
-                KBox::pin_init(
-                    new_mutex!(NvFile::new(path, dev.clone())?, "ccp_sev_nv"),
-                    GFP_KERNEL,
-                )?,
+                KBox::pin_init(FairLock::new(NvFile::new(path, dev.clone())?), GFP_KERNEL)?,
             )),
             None => None,
         };
@@ -169,7 +165,7 @@ impl Psp {
         };
         // Held throughout: nobody else initialises the platform with what is older than the file, and
         // what is written later is newer.
-        let mut file = nv.lock();
+        let mut file = wait_for(nv, patience)?;
         let wanted = self.ready(patience)?.wants_nv();
         let read = if wanted { file.read() } else { Ok(()) };
         let mut core = self.ready(patience)?;
@@ -197,21 +193,24 @@ impl Psp {
     ///
     /// `EINTR` when a killable caller was killed.
     pub(crate) fn ready(&self, patience: Patience) -> Result<FairGuard<'_, Core>> {
-        let lock = || match patience {
-            Patience::Killable => self.lock_killable(),
-            Patience::Endless => Ok(self.lock()),
-        };
-        let core = lock()?;
+        let core = wait_for(&self.core, patience)?;
         if core.has_tmr() {
             return Ok(core);
         }
         drop(core);
         let tmr = new_tmr();
-        let mut core = lock()?;
+        let mut core = wait_for(&self.core, patience)?;
         if let Ok(tmr) = tmr {
             core.give_tmr(tmr);
         }
         Ok(core)
+    }
+}
+
+fn wait_for<T>(lock: &FairLock<T>, patience: Patience) -> Result<FairGuard<'_, T>> {
+    match patience {
+        Patience::Killable => lock.lock_killable(),
+        Patience::Endless => Ok(lock.lock()),
     }
 }
 

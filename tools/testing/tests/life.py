@@ -193,6 +193,20 @@ def test_a_caller_that_is_killed_leaves_at_once(context):
           "who waits for the answer and who waits for the lock; the next caller waits for what is owed")
 
 
+def test_callers_that_are_killed_leave_at_once_also_with_a_file(context):
+    """The first keeps the file's lock while its command is not answered, for longer than all this takes."""
+    share = sev_ioctl(context)
+    (share / "guest.py").write_text(GUEST)
+    output = host(context, FUNCTIONS + """
+        asleep() { until grep -q ') D ' /proc/$1/stat; do sleep 0.1; done; sleep 0.5; }
+        /mnt/share/sev-ioctl pdh_gen >/dev/null & first=$!; asleep $first
+        /mnt/share/sev-ioctl pek_gen >/dev/null & second=$!; asleep $second
+        python3 /mnt/share/guest.py & third=$!; asleep $third
+        kill -9 $second $third; wait $second $third; grep -q ') Z ' /proc/$first/stat || echo gone""",
+                  "--share", share, "--smp", 2, "--fault", "no-response:PDH_GEN", "--module-param", "ccp.init_ex_path=/var/lib/sev-nv/nv")
+    equal(output.splitlines(), ["gone"], "who waits for the file, with a key command and with a guest")
+
+
 def test_waiting_callers_are_served_in_order(context):
     """Each of eight callers gets its share, whatever the others do."""
     share = sev_bench(context)
