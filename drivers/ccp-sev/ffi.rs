@@ -49,6 +49,7 @@ mod shim {
         pub(super) fn ccp_sev_get_page(gfp: bindings::gfp_t) -> c_ulong;
         pub(super) fn ccp_sev_put_page(addr: c_ulong);
         pub(super) fn ccp_sev_pa(mem: *const c_void) -> u64;
+        pub(super) fn ccp_sev_psp_pa_to_virt(pa: u64) -> *mut c_void;
         pub(super) fn ccp_sev_psp_pa(mem: *const c_void) -> u64;
         pub(super) fn ccp_sev_clflush(mem: *mut c_void, len: usize);
         pub(super) fn ccp_sev_sema_init(sem: *mut bindings::semaphore);
@@ -188,6 +189,12 @@ pub(crate) unsafe fn pa(mem: NonNull<u8>) -> u64 {
 pub(crate) unsafe fn psp_pa(mem: NonNull<u8>) -> u64 {
     // SAFETY: By this function's own requirements `mem` is in the direct map.
     unsafe { shim::ccp_sev_psp_pa(mem.as_ptr().cast()) }
+}
+
+/// Where memory of the direct map is of which this is the address as the PSP wants it.
+pub(crate) fn psp_addr_to_virt(addr: u64) -> *mut u8 {
+    // SAFETY: Only calculates; what is no such address gives a pointer that must not be used.
+    unsafe { shim::ccp_sev_psp_pa_to_virt(addr) }.cast()
 }
 
 /// Flushes the caches over `len` bytes at `mem`.

@@ -329,7 +329,7 @@ mod tests {
     #[test]
     fn a_raw_command_must_have_its_length() -> Result {
         let mut psp = Fixture::new(OK)?;
-        let short = psp.driver.send_raw(CmdId::PekCsr, &mut [0; 11]);
+        let short = psp.driver.send_raw(CmdId::PekCsr, &mut [0; 11], &mut []);
         assert!(short == Err(CmdError::Prepare(psp::error::Errno::EINVAL)));
         assert!(psp.rings() == 0);
         Ok(())

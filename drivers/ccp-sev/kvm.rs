@@ -18,6 +18,7 @@ use kernel::{
 };
 use psp::{
     cmd::{
+        guest::HostOutput,
         CmdId,
         BLOB_MAX_LEN,
         CMD_BUF_LEN, //
@@ -27,7 +28,12 @@ use psp::{
         CmdError,
         Errno, //
     },
-    host::Patience,
+    exchange::MAX_LENT,
+    host::{
+        Memory,
+        OutOfBounds,
+        Patience, //
+    },
     platform::PlatformState,
     status::FwStatus,
     uapi::NO_FW_CALL, //
@@ -35,6 +41,7 @@ use psp::{
 
 use crate::{
     ffi,
+    fw_buf::FwBuf,
     psp_dev::to_error,
     registry,
     user, //
@@ -63,11 +70,14 @@ unsafe fn store(error: *mut c_int, value: Option<u32>) {
     }
 }
 
-/// Sends `id` with a copy of the `len` bytes at `data`, and copies back what the firmware left.
+/// Sends `id` with a copy of the bytes at `data`, and copies back what the firmware left. Outputs of the
+/// command go through memory of our own, which a silent firmware may keep: the caller frees its own.
 ///
 /// # Safety
 ///
-/// `data` is null or valid for reading and writing as many bytes as the command has.
+/// `data` is null or valid for reading and writing as many bytes as the command has. Where the command's
+/// [`outputs`](psp::cmd::guest::outputs) have an address and a length, they name memory of the caller's in
+/// the direct map that nobody else uses.
 unsafe fn send(id: CmdId, data: *mut c_void, patience: Patience) -> Result<FwStatus, CmdError> {
     let psp = registry::active().map_err(|_| Errno::ENODEV)?;
     let len = id.buffer_len();
@@ -82,12 +92,31 @@ unsafe fn send(id: CmdId, data: *mut c_void, patience: Patience) -> Result<FwSta
         // SAFETY: By this function's own requirements.
         unsafe { core::ptr::copy_nonoverlapping(data.cast(), bytes.as_mut_ptr(), len) };
     }
+    let outputs = HostOutput::of(id, bytes);
+    let mut bufs = [const { None::<FwBuf> }; MAX_LENT];
+    for (output, slot) in outputs.iter().flatten().zip(&mut bufs) {
+        // CAST: usize has at least 32 bits here.
+        let buf = FwBuf::new(output.len as usize).map_err(|_| Errno::ENOMEM)?;
+        output.point(bytes, buf.psp_addr());
+        *slot = Some(buf);
+    }
     let mut core = match patience {
         Patience::Endless => psp.lock(),
         Patience::Killable => psp.lock_killable().map_err(|_| Errno::EINTR)?,
     };
-    let status = core.send_raw(id, bytes)?;
+    let status = core.send_raw(id, bytes, &mut bufs)?;
     drop(core);
+    // Whatever the status, as when the firmware writes to the caller's memory itself.
+    for (output, buf) in outputs.iter().flatten().zip(bufs.iter().flatten()) {
+        output.point(bytes, output.addr);
+        // SAFETY: By this function's own requirements it is the caller's, in the direct map, and has as
+        // many bytes; the caller lets us write to it until we return. Any bytes are valid for a `u8`, and
+        // `read` only writes them.
+        let out = unsafe {
+            core::slice::from_raw_parts_mut(ffi::psp_addr_to_virt(output.addr), output.len as usize)
+        };
+        buf.read(out).map_err(|OutOfBounds| Errno::EINVAL)?;
+    }
     if len > 0 {
         // SAFETY: By this function's own requirements.
         unsafe { core::ptr::copy_nonoverlapping(bytes.as_ptr(), data.cast(), len) };

@@ -140,6 +140,11 @@ u64 ccp_sev_psp_pa(const void *mem)
 	return __sme_pa(mem);
 }
 
+void *ccp_sev_psp_pa_to_virt(u64 pa)
+{
+	return __va(__sme_clr(pa));
+}
+
 void ccp_sev_clflush(void *mem, size_t len)
 {
 	clflush_cache_range(mem, len);

@@ -26,6 +26,7 @@ unsigned long ccp_sev_get_page(gfp_t gfp);
 void ccp_sev_put_page(unsigned long addr);
 u64 ccp_sev_pa(const void *mem);
 u64 ccp_sev_psp_pa(const void *mem);
+void *ccp_sev_psp_pa_to_virt(u64 pa);
 void ccp_sev_clflush(void *mem, size_t len);
 void ccp_sev_sema_init(struct semaphore *sem);
 u64 ccp_sev_now_us(void);

@@ -13,6 +13,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 use crate::platform::States;
 use crate::status::FwStatus;
 
+pub mod guest;
 pub mod platform;
 pub mod snp;
 

@@ -171,15 +171,21 @@ impl<H: Host> Driver<H> {
         Ok(self.send(cmd, &mut [])?.reply()?)
     }
 
-    /// Sends a command that somebody else made, as bytes.
+    /// Sends a command that somebody else made, as bytes; `lent` is memory that it points to and that is kept
+    /// while the firmware is silent.
     ///
     /// # Errors
     ///
     /// [`CmdError::Mailbox`] if the firmware did not answer, `EINVAL` for a wrong length.
-    pub fn send_raw(&mut self, id: CmdId, bytes: &mut [u8]) -> Result<FwStatus, CmdError> {
+    pub fn send_raw(
+        &mut self,
+        id: CmdId,
+        bytes: &mut [u8],
+        lent: Lent<'_, H::Memory>,
+    ) -> Result<FwStatus, CmdError> {
         let status = self
             .exchange
-            .send_raw(&mut self.host, id, bytes, &mut [], Patience::Endless);
+            .send_raw(&mut self.host, id, bytes, lent, Patience::Endless);
         self.note(id, status);
         status
     }

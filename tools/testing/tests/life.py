@@ -101,6 +101,36 @@ time.sleep(600)
 """
 
 
+# The same guest, which asks for its measurement, says what came of it, and stays.
+MEASURE = GUEST.split('open("/tmp/launched"')[0] + """
+answer = ctypes.create_string_buffer(48)
+try:
+    op(6, struct.pack("<QII", ctypes.addressof(answer), len(answer), 0))
+    print("measured" if any(answer.raw) else "nothing", flush=True)
+except OSError as error:
+    print(os.strerror(error.errno), flush=True)
+open("/tmp/launched", "w").close()
+time.sleep(600)
+"""
+
+
+def test_what_a_silent_psp_may_still_write_for_kvm_is_not_kvms_memory(context):
+    """KVM frees its memory when the command times out; what stays with the PSP is a copy."""
+    share = sev_kvm(context)
+    (share / "guest.py").write_text(MEASURE)
+    script = FUNCTIONS + """
+        echo 1 >/sys/module/ccp/parameters/psp_cmd_timeout
+        python3 /mnt/share/guest.py & until [ -e /tmp/launched ]; do sleep 0.1; done; lines | grep 'timed out'
+        echo 1 >$device/sev_reset; lines | grep '^SEV: reset'"""
+    output = host(context, script, "--share", share, "--fault", "forgotten:LAUNCH_MEASURE:1")
+    # The command's page, and the 48 bytes for its answer.
+    equal(output.splitlines(), [
+        "Connection timed out", "sev command 0x33 timed out, disabling PSP (LAUNCH_MEASURE, no answer for 1000 ms)",
+        "SEV: reset: leaking 4144 bytes that an unanswered command may still write to", "SEV: reset: the PSP answers again"],
+          "who keeps what")
+    equal(host(context, script.split("echo 1 >$device")[0] + "true", "--share", share).splitlines(), ["measured"], "one that answers")
+
+
 def test_firmware_is_updated_on_request_and_not_under_guests(context):
     share = sev_ioctl(context)
     context.output(programs.make_firmware(context.root), "milan", "1.56.1", share / "new", binds=[(share, share, False)])

@@ -257,6 +257,21 @@ fn two_buffers_are_two_hostages() {
 }
 
 #[test]
+fn what_a_raw_command_was_lent_is_a_hostage_too() {
+    let (world, mut core) = milan(&["late:7000:GET_ID:1"]);
+    let mut bufs = [world.alloc(128)];
+    let mut bytes = [0; 12];
+    bytes[..8].copy_from_slice(&bufs[0].as_ref().unwrap().psp_addr().to_le_bytes());
+    bytes[8] = 128;
+    let status = core.send_raw(CmdId::GetId, &mut bytes, &mut bufs);
+    assert_eq!(status, Err(fault(Fault::Timeout)));
+    assert!(bufs[0].is_none(), "the caller cannot free it");
+    world.machine().pass(ms(7000));
+    core.status().unwrap();
+    assert_eq!(world.pages().0, 1, "the command buffer alone");
+}
+
+#[test]
 fn sev_reset_gives_up_what_was_never_answered_and_says_how_much() {
     let (world, mut core) = milan(&["forgotten:GET_ID:1"]);
     get_id(&world, &mut core).0.unwrap_err();
@@ -353,7 +368,7 @@ fn a_device_that_vanishes_is_gone_and_keeps_what_it_had() {
 fn a_raw_command_has_the_length_of_the_command() {
     let (world, mut core) = milan(&[]);
     for len in [0, 11, 13, 4096] {
-        let refused = core.send_raw(CmdId::PlatformStatus, &mut vec![0; len]);
+        let refused = core.send_raw(CmdId::PlatformStatus, &mut vec![0; len], &mut []);
         assert_eq!(refused, Err(Errno::EINVAL.into()));
     }
     assert!(world.machine().records.is_empty());
@@ -363,7 +378,7 @@ fn a_raw_command_has_the_length_of_the_command() {
 fn what_the_firmware_leaves_of_a_refused_command_is_copied_back() {
     let (_world, mut core) = milan(&[]);
     let mut bytes = [0; 12];
-    let status = core.send_raw(CmdId::GetId, &mut bytes);
+    let status = core.send_raw(CmdId::GetId, &mut bytes, &mut []);
     assert_eq!(status, Ok(FwStatus::INVALID_LEN));
     assert_eq!(bytes[8..], [64, 0, 0, 0]);
 }

@@ -384,7 +384,10 @@ fn a_panic_shuts_down_unless_somebody_is_waited_for() {
     core.init().unwrap();
     world.fault("no-response:PEK_CSR");
     let mut query = [0; PekCsr::ID.buffer_len()];
-    assert_eq!(core.send_raw(CmdId::PekCsr, &mut query), Err(silent()));
+    assert_eq!(
+        core.send_raw(CmdId::PekCsr, &mut query, &mut []),
+        Err(silent())
+    );
     world.commands();
     core.panic();
     assert_eq!(world.commands(), NONE);
@@ -415,7 +418,7 @@ fn guests_are_kvms_business_and_come_and_go() {
     let guest = kvm::launch(&mut core);
     assert_eq!(core.status().unwrap().guest_count, 1);
     let mut activate = [guest.to_le_bytes(), 100u32.to_le_bytes()].concat();
-    let status = core.send_raw(CmdId::Activate, &mut activate);
+    let status = core.send_raw(CmdId::Activate, &mut activate, &mut []);
     assert_eq!(status, Ok(FwStatus::SUCCESS));
     let mut data = [
         &guest.to_le_bytes()[..],
@@ -424,14 +427,14 @@ fn guests_are_kvms_business_and_come_and_go() {
         &[0, 16, 0, 0],
     ]
     .concat();
-    let status = core.send_raw(CmdId::LaunchUpdateData, &mut data);
+    let status = core.send_raw(CmdId::LaunchUpdateData, &mut data, &mut []);
     assert_eq!(status, Ok(FwStatus::SUCCESS));
     assert_ne!(
         world.machine().ram.peek::<16>(KVM.start),
         [0; 16],
         "encrypted"
     );
-    let status = core.send_raw(CmdId::Deactivate, &mut guest.to_le_bytes());
+    let status = core.send_raw(CmdId::Deactivate, &mut guest.to_le_bytes(), &mut []);
     assert_eq!(status, Ok(FwStatus::SUCCESS));
     kvm::decommission(&mut core, guest);
     assert_eq!(core.status().unwrap().state, PlatformState::Init);

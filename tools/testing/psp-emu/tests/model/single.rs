@@ -120,7 +120,7 @@ impl Session<'_> {
     pub(super) fn raw(&mut self, id: CmdId, bytes: &[u8]) {
         let mut bytes = bytes.to_vec();
         self.world.machine().watch.foreign = true;
-        let result = self.single(|core| match core.send_raw(id, &mut bytes)? {
+        let result = self.single(|core| match core.send_raw(id, &mut bytes, &mut [])? {
             FwStatus::SUCCESS => Ok(()),
             status => Err(CmdError::Firmware(status)),
         });
@@ -132,7 +132,7 @@ impl Session<'_> {
 
     pub(super) fn wrong_length(&mut self, id: CmdId) {
         let mut bytes = vec![0; id.buffer_len() + 1];
-        let result = self.single(|core| core.send_raw(id, &mut bytes));
+        let result = self.single(|core| core.send_raw(id, &mut bytes, &mut []));
         assert_eq!(result, Err(Errno::EINVAL.into()));
     }
 }
