@@ -32,6 +32,7 @@ use psp::{
 use crate::{
     ffi,
     fw_update,
+    host::Registers,
     psp_dev::Psp,
     registry,
     regs::{

@@ -50,6 +50,8 @@ pub(crate) trait Registers {
     fn cmdresp(&self) -> Result<CmdResp, Gone>;
     /// Starts a command: address low, high, then the command word, which is what the PSP waits for.
     fn ring(&self, lo: u32, hi: u32, cmdresp: CmdResp) -> Result<(), Gone>;
+    /// Turns all interrupts on or off.
+    fn enable_interrupts(&self, on: bool) -> Result<(), Gone>;
 }
 
 /// What the command lock does not protect: the interrupt handler and reports use it meanwhile.
@@ -147,6 +149,10 @@ impl<R: Registers> Host for KernelHost<R> {
     fn ring(&mut self, lo: u32, hi: u32, cmdresp: CmdResp) -> Result<(), Gone> {
         self.shared.done.forget();
         self.shared.regs.ring(lo, hi, cmdresp)
+    }
+
+    fn enable_interrupts(&mut self) {
+        let _ = self.shared.regs.enable_interrupts(true);
     }
 
     fn wait(&mut self, ms: u32, patience: Patience) -> Wake {
@@ -263,6 +269,10 @@ mod tests {
         fn ring(&self, _lo: u32, _hi: u32, _cmdresp: CmdResp) -> Result<(), Gone> {
             self.rings.fetch_add(1, Relaxed);
             self.cmdresp.store(self.answer.load(Relaxed), Relaxed);
+            Ok(())
+        }
+
+        fn enable_interrupts(&self, _on: bool) -> Result<(), Gone> {
             Ok(())
         }
     }

@@ -66,11 +66,6 @@ impl Regs {
         })
     }
 
-    /// Turns all interrupts on or off.
-    pub(crate) fn enable_interrupts(&self, on: bool) -> Result<(), Gone> {
-        self.write(self.map.inten, if on { u32::MAX } else { 0 })
-    }
-
     /// Acknowledges whatever interrupt is pending.
     pub(crate) fn clear_interrupts(&self) -> Result<(), Gone> {
         self.write(self.map.intsts, u32::MAX)
@@ -98,5 +93,9 @@ impl Registers for Regs {
             bar.try_write32(hi, self.map.cmdbuf_hi)?;
             bar.try_write32(cmdresp.raw(), self.map.cmdresp)
         })
+    }
+
+    fn enable_interrupts(&self, on: bool) -> Result<(), Gone> {
+        self.write(self.map.inten, if on { u32::MAX } else { 0 })
     }
 }

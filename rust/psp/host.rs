@@ -114,6 +114,10 @@ pub trait Host {
     /// [`Gone`]; the command was not started then.
     fn ring(&mut self, lo: u32, hi: u32, cmdresp: CmdResp) -> Result<(), Gone>;
 
+    /// Has the PSP send interrupts, which it does not after a reset of its own. A device that is gone is no
+    /// matter: the next command will tell.
+    fn enable_interrupts(&mut self);
+
     /// Waits for the interrupt, at most `ms` milliseconds.
     fn wait(&mut self, ms: u32, patience: Patience) -> Wake;
 

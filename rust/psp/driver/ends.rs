@@ -18,6 +18,10 @@ impl<H: Host> Driver<H> {
     ///
     /// What the firmware says, or does not say.
     pub fn recover(&mut self, cmd_buf: H::Memory) -> Result<Status, CmdError> {
+        // One that has started again sends none.
+        if self.closed != Some(Errno::ENODEV) {
+            self.host.enable_interrupts();
+        }
         match self.status() {
             Err(CmdError::Mailbox(Fault::Dead)) => {}
             answered => return answered,
@@ -72,11 +76,12 @@ impl<H: Host> Driver<H> {
         Ok(())
     }
 
-    /// Ends [`rest`](Self::rest).
+    /// Ends [`rest`](Self::rest): a PSP that was without power sends interrupts again.
     pub fn wake(&mut self) {
         if self.closed == Some(Errno::EBUSY) {
             self.closed = None;
             self.state = None;
+            self.host.enable_interrupts();
         }
     }
 

@@ -306,6 +306,20 @@ fn a_command_without_a_buffer_costs_no_memory() {
 }
 
 #[test]
+fn interrupts_are_on_again_after_sleep_and_after_sev_reset() {
+    let (world, mut core) = milan(&["late:1"]);
+    core.status().unwrap();
+    core.rest().unwrap();
+    world.machine().device.reset();
+    core.wake();
+    core.status().unwrap();
+    assert_eq!(world.ledger().lost_interrupts, 0, "sleep");
+    world.machine().device.reset();
+    core.recover(world.alloc(4096).unwrap()).unwrap();
+    assert_eq!(world.ledger().lost_interrupts, 0, "sev_reset");
+}
+
+#[test]
 fn sev_reset_of_a_psp_that_has_answered_leaks_nothing() {
     let (world, mut core) = milan(&["late:7000:GET_ID:1"]);
     get_id(&world, &mut core).0.unwrap_err();

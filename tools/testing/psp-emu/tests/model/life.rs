@@ -60,7 +60,6 @@ impl Session<'_> {
         assert_eq!(early, Err(Errno::EBUSY.into()));
         self.coverage.outcome(&early);
         self.world.machine().device.reset();
-        self.world.machine().enable_interrupts();
         self.call(Core::wake);
         self.misled = true;
     }

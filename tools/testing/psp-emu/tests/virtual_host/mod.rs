@@ -363,6 +363,13 @@ impl Host for VirtualHost {
         Ok(cmdresp)
     }
 
+    fn enable_interrupts(&mut self) {
+        let machine = &mut *self.0.machine();
+        if !machine.unbound {
+            machine.enable_interrupts();
+        }
+    }
+
     fn ring(&mut self, lo: u32, hi: u32, cmdresp: CmdResp) -> Result<(), Gone> {
         let machine = &mut *self.0.machine();
         if machine.unbound {
