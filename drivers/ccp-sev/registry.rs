@@ -177,6 +177,20 @@ pub(crate) fn of_device(device: *const bindings::device) -> Result<Arc<Psp>> {
         .ok_or(ENODEV)
 }
 
+/// The bound PSP of a device, if it is the one in use: no other is sent a command.
+///
+/// # Errors
+///
+/// `ENODEV` if it is none, `EBUSY` if it stands by.
+pub(crate) fn in_use(device: *const bindings::device) -> Result<Arc<Psp>> {
+    let psp = of_device(device)?;
+    if is_active(&psp) {
+        return Ok(psp);
+    }
+    dev_err!(&*psp.shared.dev, "psp: stands by and is sent no commands\n");
+    Err(EBUSY)
+}
+
 /// Whether a file with these `file_operations` is a `/dev/sev`.
 pub(crate) fn is_dev_sev(fops: usize) -> bool {
     PSPS.lock().fops == fops

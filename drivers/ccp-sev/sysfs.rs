@@ -22,11 +22,17 @@ use crate::{
     registry, //
 };
 
+fn to_c(result: Result<c_int>) -> c_int {
+    result.unwrap_or_else(|error| error.to_errno())
+}
+
 fn of_device(device: *const bindings::device, serve: impl FnOnce(&Psp) -> Result<c_int>) -> c_int {
-    match registry::of_device(device).and_then(|psp| serve(&psp)) {
-        Ok(value) => value,
-        Err(error) => error.to_errno(),
-    }
+    to_c(registry::of_device(device).and_then(|psp| serve(&psp)))
+}
+
+/// The same for what sends commands.
+fn in_use(device: *const bindings::device, serve: impl FnOnce(&Psp) -> Result<c_int>) -> c_int {
+    to_c(registry::in_use(device).and_then(|psp| serve(&psp)))
 }
 
 /// A bit of the capability register.
@@ -59,7 +65,7 @@ unsafe extern "C" fn ccp_sev_bootloader_version(
 /// `sev_reset`: tries to have a PSP back that has stopped answering.
 #[no_mangle]
 extern "C" fn ccp_sev_reset(device: *mut bindings::device) -> c_int {
-    of_device(device, |psp| {
+    in_use(device, |psp| {
         let cmd_buf = FwBuf::new(CMD_BUF_LEN)?;
         psp.lock_killable()?.recover(cmd_buf).map_err(to_error)?;
         Ok(0)
@@ -69,5 +75,5 @@ extern "C" fn ccp_sev_reset(device: *mut bindings::device) -> c_int {
 /// `sev_update_firmware`: looks for a firmware file as at probe.
 #[no_mangle]
 extern "C" fn ccp_sev_update_firmware(device: *mut bindings::device) -> c_int {
-    of_device(device, |psp| fw_update::update(psp).map(|()| 0))
+    in_use(device, |psp| fw_update::update(psp).map(|()| 0))
 }

@@ -212,6 +212,17 @@ def test_several_psps_one_serves_and_the_next_takes_over(context):
         equal(names.count("SHUTDOWN") >= 1, True, f"PSP {suffix or '.1'} was shut down")
 
 
+def test_a_psp_that_stands_by_is_sent_nothing(context):
+    trace = context.directory / "trace"
+    output = host(context, FUNCTIONS + """
+        set -- $(ls /sys/bus/pci/drivers/ccp | grep ^0000); cd /sys/bus/pci/drivers/ccp
+        mkdir -p /lib/firmware/amd; echo any >/lib/firmware/amd/sev.fw
+        for attribute in sev_reset sev_update_firmware; do /bin/echo 1 2>&1 >$2/$attribute; done | grep -o 'Device or resource busy'; lines
+        echo 1 >$1/sev_reset && echo reset""", "--share", sev_ioctl(context), "--psps", 2, "--trace", trace)
+    equal(output.splitlines(), ["Device or resource busy"] * 2 + ["psp: stands by and is sent no commands"] * 2 + ["reset"], "answers")
+    equal(commands(context.directory / "trace.2"), [], "commands of the second")
+
+
 def test_a_caller_that_is_killed_leaves_at_once(context):
     share = sev_ioctl(context)
     output = host(context, FUNCTIONS + """
