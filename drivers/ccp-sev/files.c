@@ -114,6 +114,39 @@ static void remove_file(const struct path *dir, const char *name)
 	mnt_drop_write(dir->mnt);
 }
 
+/*
+ * Gives the file @from the name @to as well, which may be another file's before. Where there are no links it
+ * has @to alone.
+ */
+static int keep_file(const struct path *dir, const char *from, const char *to)
+{
+	struct mnt_idmap *idmap = mnt_idmap(dir->mnt);
+	struct dentry *old, *new;
+	int ret;
+
+	old = lookup_one_unlocked(idmap, &QSTR(from), dir->dentry);
+	if (IS_ERR(old))
+		return PTR_ERR(old);
+	if (d_is_negative(old)) {
+		dput(old);
+		return -ENOENT;
+	}
+	remove_file(dir, to);
+	ret = mnt_want_write(dir->mnt);
+	if (ret)
+		goto put;
+	new = start_creating(idmap, dir->dentry, &QSTR(to));
+	ret = PTR_ERR_OR_ZERO(new);
+	if (!ret) {
+		ret = vfs_link(old, idmap, d_inode(dir->dentry), new, NULL);
+		end_creating(new);
+	}
+	mnt_drop_write(dir->mnt);
+put:
+	dput(old);
+	return ret ? rename_file(dir, from, to) : 0;
+}
+
 static int write_file(const struct path *dir, const char *name, const void *buf, size_t len)
 {
 	struct file *file;
@@ -161,7 +194,7 @@ static int replace_file(const char *path, const void *buf, size_t len, bool keep
 	bad = kasprintf(GFP_KERNEL, "%s.bad", place.name);
 	ret = new && bad ? write_file(&place.dir, new, buf, len) : -ENOMEM;
 	if (!ret && keep) {
-		ret = rename_file(&place.dir, place.name, bad);
+		ret = keep_file(&place.dir, place.name, bad);
 		/* There need not be a file to keep. */
 		if (ret == -ENOENT)
 			ret = 0;
@@ -233,7 +266,7 @@ s64 ccp_sev_read_file(const char *path, void *buf, size_t len)
 
 /*
  * Makes @buf the contents of a file, or leaves the file alone. The contents go to NAME.new beside it,
- * which then takes its name; an old file that is to be kept becomes NAME.bad.
+ * which then takes its name; an old file that is to be kept is NAME.bad before, as well.
  */
 int ccp_sev_replace_file(const char *path, const void *buf, size_t len, bool keep)
 {

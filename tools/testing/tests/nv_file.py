@@ -131,6 +131,33 @@ def test_firmware_is_updated_without_a_file_that_can_be_read(context):
           "what is said and done")
 
 
+# Runs a command and shows what names came and went in a directory meanwhile.
+WATCH = r"""
+import ctypes, os, struct, subprocess, sys
+libc = ctypes.CDLL(None)
+watch = libc.inotify_init1(os.O_NONBLOCK)
+libc.inotify_add_watch(watch, sys.argv[1].encode(), 0x3c0)
+subprocess.run(sys.argv[2:], check=True, stdout=subprocess.DEVNULL)
+events = os.read(watch, 65536)
+while events:
+    _, mask, _, length = struct.unpack("iIII", events[:16])
+    what = {0x40: "moved away", 0x80: "moved here", 0x100: "made", 0x200: "gone"}[mask & 0x3c0]
+    print(events[16:16 + length].rstrip(b"\0").decode(), what)
+    events = events[16 + length:]
+"""
+
+
+def test_the_name_always_has_a_file_also_when_the_old_one_is_kept(context):
+    share, trace = prepared(context), context.directory / "trace"
+    (share / "watch.py").write_text(WATCH)
+    got = host(context, FUNCTIONS + f"""
+        echo short >$file; echo older >$file.bad; load
+        python3 /mnt/share/watch.py {NV_DIRECTORY} /mnt/share/sev-ioctl pek_csr; cat $file.bad; stat -c '%h %s' $file; ls {NV_DIRECTORY}""",
+               "--share", share, "--trace", trace)
+    equal(got.splitlines(), ["nv.new made", "nv.bad gone", "nv.bad made", "nv.new moved away", "nv moved here", "short",
+                             f"1 {LEN}", "nv", "nv.bad"], "the directory")
+
+
 # Writes a file system in a file (romfs, which needs no program to be made): all there is in it is a good file.
 ROMFS = """
 import struct, sys
