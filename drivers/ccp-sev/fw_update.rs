@@ -51,7 +51,14 @@ pub(crate) fn update(psp: &Psp) -> Result {
         return Err(ENOENT);
     };
     let size = image.size();
-    let mut lent = Some(FwBuf::from_slice(image.data())?);
+    let failed = |cause: CmdError| {
+        let update = Update::Failed { file, size, cause };
+        psp.shared.ledger(|ledger| ledger.update = update);
+    };
+    let mut lent = Some(
+        FwBuf::from_slice(image.data())
+            .inspect_err(|error| failed(CmdError::from(Errno(-error.to_errno()))))?,
+    );
     let ran = psp.with_init(Patience::Killable, |core| {
         let before = core.version();
         (before, core.update(&mut lent, size))
@@ -76,6 +83,7 @@ pub(crate) fn update(psp: &Psp) -> Result {
             Ok(())
         }
         Err(NotReady::GuestsActive) => {
+            failed(CmdError::from(Errno::EBUSY));
             dev_err!(
                 dev,
                 "SEV: firmware not updated: guests exist, end them first\n"
@@ -83,8 +91,7 @@ pub(crate) fn update(psp: &Psp) -> Result {
             Err(EBUSY)
         }
         Err(NotReady::Failed { cause, .. }) => {
-            let update = Update::Failed { file, size, cause };
-            psp.shared.ledger(|ledger| ledger.update = update);
+            failed(cause);
             log_failure(dev, cause);
             Err(to_error(cause))
         }

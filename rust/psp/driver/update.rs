@@ -33,17 +33,24 @@ impl<H: Host> Driver<H> {
         if before.state == PlatformState::Init {
             self.shutdown()?;
         }
-        let outcome = (0..times).try_for_each(|_| self.download(image, size));
+        let mut after = Ok(before);
+        for _ in 0..times {
+            // After each: when a later one fails, another firmware may run already.
+            after = self.download(image, size).and_then(|()| self.status());
+            if after.is_err() {
+                break;
+            }
+        }
         // Also after a failure: whoever needs the platform needs it with the old firmware, too.
-        let after = outcome.and_then(|()| self.status());
         if before.state == PlatformState::Init {
             // A failure has been logged.
             let _ = self.init();
         }
-        let after = after?.version;
-        self.host
-            .ledger(|ledger| ledger.version_before = Some(before.version));
-        Ok(after)
+        if after.is_ok() || self.version.is_some_and(|now| now != before.version) {
+            self.host
+                .ledger(|ledger| ledger.version_before = Some(before.version));
+        }
+        Ok(after?.version)
     }
 
     fn download(&mut self, image: &mut Option<H::Memory>, size: usize) -> Result<(), CmdError> {

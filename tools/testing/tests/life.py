@@ -141,12 +141,14 @@ def test_firmware_is_updated_on_request_and_not_under_guests(context):
         mkdir -p /lib/firmware/amd; cp /mnt/share/new /lib/firmware/amd/sev.fw
         python3 /mnt/share/guest.py & until [ -e /tmp/launched ]; do sleep 0.1; done
         lines >/dev/null; update 2>/dev/null; lines
+        sed -n '/^firmware-file/p' /sys/kernel/debug/ccp/*/report
         kill $!; wait; sleep 1
         update; lines; sevctl show version; call pdh_gen; sed -n '/^firmware/p' /sys/kernel/debug/ccp/*/report""", "--share", share)
     size = (share / "new").stat().st_size
     equal(output.splitlines(), [
         "refused",
         "refused", "SEV: firmware not updated: guests exist, end them first",
+        f"firmware-file: amd/sev.fw ({size} bytes), not taken: (not called), rc -16",
         "updated", "SEV API:1.56 build:1", "SEV firmware updated from 1.55.21 to 1.56.1", "1.56.1", "pdh_gen rw OK error=0",
         "firmware: 1.56.1", "firmware-before-update: 1.55.21", f"firmware-file: amd/sev.fw ({size} bytes)",
     ], "what is said and done")

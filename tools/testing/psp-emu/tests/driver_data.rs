@@ -252,8 +252,25 @@ fn old_firmware_gets_the_image_twice() {
     let mut core = world.driver(false, false);
     let (mut image, size) = image(&world, &ROME, (1, 99, 3));
     core.update(&mut image, size).unwrap();
-    assert_eq!(world.commands(), [0x004, 0x00b, 0x00b, 0x004]);
+    assert_eq!(world.commands(), [0x004, 0x00b, 0x004, 0x00b, 0x004]);
     assert_eq!(world.state(), UNINIT, "as it was");
+}
+
+#[test]
+fn what_the_first_of_two_downloads_did_is_known_when_the_second_fails() {
+    // The fault that comes last wins while it lasts: the first download succeeds.
+    let faults = [
+        "garbage:0x80000022:DOWNLOAD_FIRMWARE",
+        "garbage:0x80000000:DOWNLOAD_FIRMWARE:1",
+    ];
+    let world = World::new(&ROME, &faults);
+    let mut core = world.driver(false, false);
+    let (mut image, size) = image(&world, &ROME, (1, 99, 3));
+    let before = core.version().unwrap();
+    core.update(&mut image, size).unwrap_err();
+    assert_eq!(core.version(), Ok(NEWER));
+    assert_eq!(world.ledger().version, Some(NEWER));
+    assert_eq!(world.ledger().version_before, Some(before));
 }
 
 #[test]
