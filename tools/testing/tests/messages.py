@@ -125,6 +125,43 @@ def test_garbage_is_a_status_like_any_other(context):
           "garbage in the response register")
 
 
+def test_registers_of_all_ones_are_a_device_that_is_gone(context):
+    got = lines(context, """
+        call pdh_gen; call platform_status; /bin/echo 1 2>&1 >$device/sev_reset | grep -o 'No such device'; lines
+        echo ${device##*/} >/sys/bus/pci/drivers/ccp/unbind; echo ${device##*/} >/sys/bus/pci/drivers/ccp/bind; lines >/dev/null
+        call pdh_gen""", "garbage:0xffffffff:PDH_GEN:1")
+    equal(got, ["pdh_gen rw ENODEV error=0x5a5a5a5a", "status ro ENODEV error=0x5a5a5a5a", "No such device", "pdh_gen rw OK error=0"],
+          "answers, of which the log has nothing, and after bind")
+
+
+def test_a_slow_command_is_waited_for_as_long_as_the_parameter_says(context):
+    # The fault that comes last wins while it lasts: 100 ms, then 200 s.
+    got = lines(context, """
+        call pdh_gen; lines; echo 1 >/sys/module/ccp/parameters/psp_cmd_timeout; call pdh_gen; lines""",
+                "slow:10000:PDH_GEN", "slow:5:PDH_GEN:1")
+    equal(got, ["pdh_gen rw OK error=0", "pdh_gen rw ETIMEDOUT error=0",
+                "sev command 0x9 timed out, disabling PSP (PDH_GEN, no answer for 1000 ms)"], "slow, and too slow")
+
+
+def test_parameters_are_all_to_be_seen_and_have_a_range(context):
+    got = lines(context, """
+        cd /sys/module/ccp/parameters; stat -c '%n %a' *
+        for value in 0 -1 86401 x 86400 1; do
+            for name in psp_cmd_timeout psp_probe_timeout; do echo $value >$name && echo $name $value; done
+        done 2>/dev/null
+        grep . *; cd /; rmmod kvm-amd; rmmod ccp
+        for value in 0 -1 86401; do modprobe ccp psp_cmd_timeout=$value; echo $?; modprobe ccp psp_probe_timeout=$value; echo $?; done 2>/dev/null
+        modprobe ccp psp_cmd_timeout=86400 psp_probe_timeout=1 psp_init_on_probe=0 psp_poll=1 init_ex_path=/var/lib/sev-nv/nv
+        cd /sys/module/ccp/parameters; grep . *""")
+    equal(got, [
+        "init_ex_path 444", "psp_cmd_timeout 644", "psp_init_on_probe 444", "psp_poll 444", "psp_probe_timeout 644",
+        "psp_cmd_timeout 86400", "psp_probe_timeout 86400", "psp_cmd_timeout 1", "psp_probe_timeout 1",
+        "init_ex_path:(null)", "psp_cmd_timeout:1", "psp_init_on_probe:Y", "psp_poll:N", "psp_probe_timeout:1",
+        *["1"] * 6,
+        "init_ex_path:/var/lib/sev-nv/nv", "psp_cmd_timeout:86400", "psp_init_on_probe:N", "psp_poll:Y", "psp_probe_timeout:1",
+    ], "files, what was accepted, values; and when the module is loaded")
+
+
 def test_lengths_beyond_the_buffer_are_refused(context):
     got = lines(context, "call pek_csr; call get_id2; call get_id2; lines; grep -h ^GET_ID.*malformed /sys/kernel/debug/ccp/*/report",
                 "length:0x7fffffff")
