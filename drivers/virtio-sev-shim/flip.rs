@@ -104,7 +104,8 @@ pub(crate) enum Fate {
 ///
 /// # Errors
 ///
-/// `ENOMEM`; the kernel's when the flip failed, and then the block is leaked.
+/// `ENOMEM`: nothing was allocated, less may work. When the flip failed the block is leaked, and the next one
+/// would be, too: `EIO` where the kernel says `ENOMEM` then, otherwise the kernel's.
 pub(crate) fn share(memory: &impl Memory, ledger: &mut Ledger, pages: usize) -> Result<Block> {
     ledger.reserve()?;
     let mem = memory.alloc(pages).ok_or(ENOMEM)?;
@@ -118,7 +119,7 @@ pub(crate) fn share(memory: &impl Memory, ledger: &mut Ledger, pages: usize) -> 
             block.range().pa,
             error
         );
-        return Err(error);
+        return Err(if error == ENOMEM { EIO } else { error });
     }
     // What encryption and decryption with the wrong key, or no key, left in them is nobody's business.
     //

@@ -364,7 +364,8 @@ mod tests {
     fn pages_that_cannot_be_shared_are_leaked() {
         for step in [Step::MakeShared, Step::MakeSharedHalf] {
             let failed = failing(step);
-            assert_eq!(failed.error, Some(ENOMEM));
+            // Not that of an allocation, after which callers try a smaller one.
+            assert_eq!(failed.error, Some(EIO));
             assert_eq!((failed.state, failed.freed), (Some(State::Leaked), false));
             let counters = failed.counters;
             assert_eq!((counters.shared, counters.leaked), (0, 4));
@@ -484,6 +485,7 @@ mod tests {
         let units = SharedUnits::new(5 * UNIT_PAGES * PAGE_SIZE / 2).unwrap();
         let pages: usize = units.pieces().iter().map(|piece| piece.range().pages).sum();
         assert!(pages >= 5 * UNIT_PAGES / 2);
+        assert_eq!(units.pieces()[0].range().pages, UNIT_PAGES);
         for piece in units.pieces() {
             let Range { pa, pages } = piece.range();
             assert_eq!(pa % (pages.next_power_of_two() * PAGE_SIZE) as u64, 0);
@@ -491,5 +493,36 @@ mod tests {
         assert_eq!(shared::counters().shared, before + pages as u64);
         drop(units);
         assert_eq!(shared::counters().shared, before);
+    }
+
+    /// What was asked for, and the outcome, where pieces of more than 100 pages fail with `error`.
+    fn asked(error: Error) -> (KVec<usize>, Result<SharedUnits>) {
+        let mut asked = KVec::new();
+        let units = SharedUnits::of(200 * PAGE_SIZE, &mut |pages| {
+            asked.push(pages, GFP_KERNEL)?;
+            match pages > 100 {
+                true => Err(error),
+                false => SharedPages::new(pages),
+            }
+        });
+        (asked, units)
+    }
+
+    #[test]
+    fn where_memory_is_in_pieces_they_are_smaller() {
+        let (asked, units) = asked(ENOMEM);
+        assert_eq!(asked[..], [512, 200, 128, 64, 64, 64, 8]);
+        let units = units.unwrap();
+        let sizes = units.pieces().iter().map(|piece| piece.range().pages);
+        assert!(sizes.eq([64, 64, 64, 8]));
+    }
+
+    #[test]
+    fn nothing_is_tried_again_after_a_flip_that_failed() {
+        for error in [EIO, EBUSY] {
+            let (asked, units) = asked(error);
+            assert_eq!(asked[..], [512]);
+            assert_eq!(units.err(), Some(error));
+        }
     }
 }

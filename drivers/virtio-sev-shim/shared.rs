@@ -32,6 +32,7 @@ use kernel::{
     pr_warn_once,
     prelude::*, //
 };
+use memenc::pieces::Pieces;
 
 use crate::{
     dma::direct,
@@ -83,8 +84,9 @@ impl SharedPages {
     ///
     /// # Errors
     ///
-    /// `ENOMEM`: no contiguous memory, or none for the page tables. `EAGAIN`: atomic context. `EBUSY`: the
-    /// kernel is about to start another by kexec. After a flip that failed the pages are leaked.
+    /// `ENOMEM`: no contiguous memory; fewer pages may work. `EAGAIN`: atomic context. After a flip that failed the
+    /// pages are leaked: `EIO`, for example without memory for page tables, and `EBUSY` if the kernel is about to
+    /// start another by kexec.
     pub fn new(pages: usize) -> Result<Self> {
         let pages = Self::unlisted(pages)?;
         direct::list(pages.range());
@@ -221,23 +223,25 @@ impl SharedUnits {
     ///
     /// As [`SharedPages::new`]; nothing stays shared then but what is leaked.
     pub fn new(len: usize) -> Result<Self> {
-        let mut missing = len.div_ceil(PAGE_SIZE);
-        let mut size = UNIT_PAGES;
+        Self::of(len, &mut SharedPages::new)
+    }
+
+    /// As [`SharedUnits::new`], of pieces that `make` makes.
+    pub(crate) fn of(
+        len: usize,
+        make: &mut dyn FnMut(usize) -> Result<SharedPages>,
+    ) -> Result<Self> {
+        let mut wanted = Pieces::new(len.div_ceil(PAGE_SIZE), UNIT_PAGES);
         let mut pieces = KVec::new();
-        while missing > 0 {
-            // The last unit is no smaller than it must be: its rest would have to be split off.
-            let pages = if missing < size && size < UNIT_PAGES {
-                missing
-            } else {
-                size
-            };
+        while let Some(pages) = wanted.next_pages() {
             pieces.reserve(1, GFP_KERNEL)?;
-            match SharedPages::new(pages) {
+            match make(pages) {
                 Ok(piece) => {
                     pieces.push_within_capacity(piece).map_err(|_| ENOMEM)?;
-                    missing = missing.saturating_sub(pages);
+                    wanted.made(pages);
                 }
-                Err(error) if error == ENOMEM && size > 1 => size /= 2,
+                // Nothing was allocated; all other failures would be repeated, each with a block leaked.
+                Err(error) if error == ENOMEM && wanted.halve() => (),
                 Err(error) => return Err(error),
             }
         }

@@ -5,8 +5,8 @@
 //! Everything about it that needs no hardware: what CPUID and SEV_STATUS say about the protection of
 //! this VM ([`status`]), where the C-bit is in addresses and page-table entries ([`cbit`], [`entry`]),
 //! which pages the tables map private and shared ([`walk`]), how that is changed ([`flip`]) and the host
-//! told ([`page_state`]), which pages are shared in all ([`ranges`]), which virtio devices do their DMA
-//! through the pool ([`admission`]) and how that is divided ([`shares`]). Nothing in here allocates,
+//! told ([`page_state`]), which pages are shared in all ([`ranges`]) and in what pieces ([`pieces`]), which
+//! virtio devices do their DMA through the pool ([`admission`]) and how that is divided ([`shares`]). Nothing in here allocates,
 //! sleeps, locks, logs or reads a register; the outside world comes in as arguments and small traits.
 //! The same source is compiled by Kbuild into `virtio_sev_shim.ko` and by cargo for tests and
 //! user-space programs.
@@ -44,6 +44,7 @@ pub mod cbit;
 pub mod entry;
 pub mod flip;
 pub mod page_state;
+pub mod pieces;
 pub mod pool;
 pub mod ranges;
 pub mod shares;
