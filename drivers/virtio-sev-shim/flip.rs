@@ -45,7 +45,7 @@ pub(crate) unsafe trait Memory {
     ///
     /// # Safety
     ///
-    /// They come from `alloc`.
+    /// Each of them comes from `alloc`, by one call or several.
     unsafe fn make_private(&self, mem: NonNull<u8>, pages: usize) -> Result;
 }
 
@@ -105,8 +105,12 @@ pub(crate) enum Fate {
 /// # Errors
 ///
 /// `ENOMEM`: nothing was allocated, less may work. When the flip failed the block is leaked, and the next one
-/// would be, too: `EIO` where the kernel says `ENOMEM` then, otherwise the kernel's.
+/// would be, too: `EIO` where the kernel says `ENOMEM` then, otherwise the kernel's. `EBUSY` after
+/// [`unshare_all`].
 pub(crate) fn share(memory: &impl Memory, ledger: &mut Ledger, pages: usize) -> Result<Block> {
+    if ledger.stopped {
+        return Err(EBUSY);
+    }
     ledger.reserve()?;
     let mem = memory.alloc(pages).ok_or(ENOMEM)?;
     let block = Block { mem, pages };
@@ -131,7 +135,8 @@ pub(crate) fn share(memory: &impl Memory, ledger: &mut Ledger, pages: usize) -> 
 
 /// Makes a block private and frees it, or leaks it.
 pub(crate) fn unshare(memory: &impl Memory, ledger: &mut Ledger, block: Block) -> Fate {
-    let fate = make_private(memory, ledger, &block);
+    // SAFETY: The block comes from `alloc` by way of `share`.
+    let fate = unsafe { make_private(memory, ledger, block.mem, block.pages) };
     if fate == Fate::Freed {
         // SAFETY: The block comes from `alloc` by way of `share`, is private, and ends here.
         unsafe { memory.free(block.mem, block.pages) };
@@ -139,17 +144,26 @@ pub(crate) fn unshare(memory: &impl Memory, ledger: &mut Ledger, block: Block) -
     fate
 }
 
-/// Makes a block private, if it is not; `Freed` says that it may be freed.
-pub(crate) fn make_private(memory: &impl Memory, ledger: &mut Ledger, block: &Block) -> Fate {
-    let range = block.range();
+/// Makes pages private, if they are not; `Freed` says that they may be freed.
+///
+/// # Safety
+///
+/// Each of them comes from `alloc` of this memory.
+unsafe fn make_private(
+    memory: &impl Memory,
+    ledger: &mut Ledger,
+    mem: NonNull<u8>,
+    pages: usize,
+) -> Fate {
+    let range = Block { mem, pages }.range();
     if !ledger.is_shared(range) {
         return match ledger.is_leaked(range) {
             true => Fate::Leaked,
             false => Fate::Freed,
         };
     }
-    // SAFETY: The block comes from `alloc` by way of `share`.
-    let outcome = unsafe { memory.make_private(block.mem, block.pages) };
+    // SAFETY: By this function's own requirements.
+    let outcome = unsafe { memory.make_private(mem, pages) };
     ledger.unshared(range, outcome.is_ok());
     match outcome {
         Ok(()) => Fate::Freed,
@@ -165,8 +179,10 @@ pub(crate) fn make_private(memory: &impl Memory, ledger: &mut Ledger, block: &Bl
     }
 }
 
-/// Makes all shared blocks private; they stay with their owners.
+/// Makes all shared blocks private; they stay with their owners. From then on nothing is shared any more: `ledger` is
+/// that of `memory`'s blocks.
 pub(crate) fn unshare_all(memory: &impl Memory, ledger: &mut Ledger) {
+    ledger.stopped = true;
     // Each turn a piece is not shared any more, whatever happened.
     loop {
         let piece = ledger.ranges().find(|(_, state)| *state == State::Shared);
@@ -176,7 +192,9 @@ pub(crate) fn unshare_all(memory: &impl Memory, ledger: &mut Ledger) {
         let Some(mem) = ffi::va(range.pa) else {
             return;
         };
-        let pages = range.pages;
-        make_private(memory, ledger, &Block { mem, pages });
+        // SAFETY: What a ledger lists as shared are the pages of blocks that `share` has from `alloc` and that
+        // `unshare` has not freed: it takes them off the list before. Neighbours are one range here, and several
+        // blocks.
+        unsafe { make_private(memory, ledger, mem, range.pages) };
     }
 }

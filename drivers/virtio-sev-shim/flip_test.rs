@@ -24,6 +24,7 @@ use kernel::{
 use memenc::status::Protection;
 
 use crate::{
+    dma::direct,
     ffi,
     flip::{
         self,
@@ -37,6 +38,7 @@ use crate::{
         Ledger,
         Range,
         State,
+        LEDGER,
         UNIT_PAGES, //
     },
     protection::{
@@ -167,6 +169,49 @@ impl Drop for Watched {
                 }
             }
         }
+    }
+}
+
+/// Blocks side by side: parts of one allocation.
+struct Neighbours {
+    mem: NonNull<u8>,
+    pages: usize,
+    given: Cell<usize>,
+}
+
+impl Neighbours {
+    fn new(pages: usize) -> Option<Self> {
+        let given = Cell::new(0);
+        Kernel
+            .alloc(pages)
+            .map(|mem| Neighbours { mem, pages, given })
+    }
+}
+
+// SAFETY: It is the kernel's, whose pages need not be freed together.
+unsafe impl Memory for Neighbours {
+    fn alloc(&self, pages: usize) -> Option<NonNull<u8>> {
+        let first = self.given.get();
+        if first + pages > self.pages {
+            return None;
+        }
+        self.given.set(first + pages);
+        NonNull::new(self.mem.as_ptr().wrapping_add(first * PAGE_SIZE))
+    }
+
+    unsafe fn free(&self, mem: NonNull<u8>, pages: usize) {
+        // SAFETY: By this function's own requirements.
+        unsafe { Kernel.free(mem, pages) }
+    }
+
+    unsafe fn make_shared(&self, mem: NonNull<u8>, pages: usize) -> Result {
+        // SAFETY: By this function's own requirements.
+        unsafe { Kernel.make_shared(mem, pages) }
+    }
+
+    unsafe fn make_private(&self, mem: NonNull<u8>, pages: usize) -> Result {
+        // SAFETY: By this function's own requirements.
+        unsafe { Kernel.make_private(mem, pages) }
     }
 }
 
@@ -394,6 +439,58 @@ mod tests {
         assert_eq!(view(block.mem, 2), View::Private);
         assert_eq!(flip::unshare(&memory, &mut ledger, block), Fate::Freed);
         assert_eq!(ledger.counters().flips, 2);
+    }
+
+    #[test]
+    fn neighbours_are_unshared_together_and_freed_one_by_one() {
+        let memory = Neighbours::new(4).unwrap();
+        let mut ledger = Ledger::new();
+        let first = flip::share(&memory, &mut ledger, 1).unwrap();
+        let second = flip::share(&memory, &mut ledger, 3).unwrap();
+        let all = Range {
+            pa: first.range().pa,
+            pages: 4,
+        };
+        assert!(ledger.ranges().eq([(all, State::Shared)]));
+        assert_eq!(view(first.mem, 4), shared_view());
+        flip::unshare_all(&memory, &mut ledger);
+        assert!(ledger.ranges().next().is_none());
+        assert_eq!(view(first.mem, 4), View::Private);
+        assert_eq!(ledger.counters().flips, 3);
+        for block in [second, first] {
+            assert_eq!(flip::unshare(&memory, &mut ledger, block), Fate::Freed);
+        }
+        assert_eq!(ledger.counters().flips, 3);
+    }
+
+    #[test]
+    fn nothing_is_shared_after_all_was_unshared() {
+        let memory = Watched::new(Step::Nothing);
+        let mut ledger = Ledger::new();
+        flip::unshare_all(&memory, &mut ledger);
+        assert_eq!(flip::share(&memory, &mut ledger, 1).err(), Some(EBUSY));
+        assert!(memory.held.get().is_none());
+    }
+
+    #[test]
+    fn devices_get_nothing_that_was_unshared() {
+        // Whatever else is shared would be private afterwards.
+        assert_eq!(shared::counters().shared, 0);
+        let (one, other) = (SharedPages::new(1).unwrap(), SharedPages::new(2).unwrap());
+        let listed = |pages: &SharedPages| direct::contains(pages.range().pa, pages.len());
+        assert!(listed(&one) && listed(&other));
+        assert_eq!(shared::unshare_all(), 0);
+        assert!(!listed(&one) && !listed(&other));
+        assert_eq!(shared::counters().shared, 0);
+        let refused = SharedPages::new(1).err();
+        let pool = SharedPages::unlisted(1).err();
+        let views = (view(one.as_ptr(), 1), view(other.as_ptr(), 2));
+        drop((one, other));
+        // Not so in life.
+        LEDGER.lock().stopped = false;
+        assert_eq!((refused, pool), (Some(EBUSY), Some(EBUSY)));
+        assert_eq!(views, (View::Private, View::Private));
+        assert!(SharedPages::new(1).is_ok());
     }
 
     #[test]

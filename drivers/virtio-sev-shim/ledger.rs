@@ -102,6 +102,8 @@ pub(crate) struct Ledger {
     blocks: usize,
     flips: u64,
     failed_flips: u64,
+    /// All was made private, because this kernel or this module ends: nothing is shared any more.
+    pub(crate) stopped: bool,
 }
 
 global_lock! {
@@ -119,6 +121,7 @@ impl Ledger {
             blocks: 0,
             flips: 0,
             failed_flips: 0,
+            stopped: false,
         }
     }
 

@@ -86,20 +86,26 @@ impl SharedPages {
     ///
     /// `ENOMEM`: no contiguous memory; fewer pages may work. `EAGAIN`: atomic context. After a flip that failed the
     /// pages are leaked: `EIO`, for example without memory for page tables, and `EBUSY` if the kernel is about to
-    /// start another by kexec.
+    /// start another by kexec. `EBUSY` after [`unshare_all`], too, and then nothing was allocated.
     pub fn new(pages: usize) -> Result<Self> {
-        let pages = Self::unlisted(pages)?;
-        direct::list(pages.range());
-        Ok(pages)
+        Self::make(pages, direct::list)
     }
 
     /// As [`SharedPages::new`], for the pool, which knows its own.
     pub(crate) fn unlisted(pages: usize) -> Result<Self> {
+        Self::make(pages, |_| ())
+    }
+
+    fn make(pages: usize, list: fn(Range)) -> Result<Self> {
         if !ffi::may_sleep() {
             pr_warn_once!("memory cannot be shared in atomic context\n");
             return Err(EAGAIN);
         }
-        let block = flip::share(&Kernel, &mut LEDGER.lock(), pages);
+        let block = {
+            let mut ledger = LEDGER.lock();
+            // It is listed while the ledger is locked: `unshare_all` finds what it makes private.
+            flip::share(&Kernel, &mut ledger, pages).inspect(|block| list(block.range()))
+        };
         sysfs::counters_changed();
         // INVARIANT: It comes from `share`.
         Ok(SharedPages {
@@ -281,7 +287,8 @@ pub fn for_each_shared(visit: &mut dyn FnMut(Range, State)) {
 }
 
 /// Makes everything private, as before a kexec; who owns it keeps it, and no host or device sees it
-/// any more. Returns how many pages could not be, which are leaked now.
+/// any more, nor does a device get a buffer in there without a copy. Nothing is shared afterwards: who tries
+/// is told `EBUSY`. Returns how many pages could not be made private, which are leaked now.
 ///
 /// # Context
 ///
@@ -289,6 +296,7 @@ pub fn for_each_shared(visit: &mut dyn FnMut(Range, State)) {
 pub fn unshare_all() -> u64 {
     let mut ledger = LEDGER.lock();
     let before = ledger.counters().leaked;
+    direct::unlist_all();
     flip::unshare_all(&Kernel, &mut ledger);
     let leaked = ledger.counters().leaked - before;
     drop(ledger);

@@ -52,6 +52,16 @@ pub(crate) fn unlist(range: Range) {
     }
 }
 
+/// Forgets all blocks, before they become private.
+pub(crate) fn unlist_all() {
+    for slot in &LIST {
+        let word = slot.load();
+        if word != 0 && slot.compare_exchange(word, 0).is_ok() {
+            LISTED.fetch_add(u64::MAX);
+        }
+    }
+}
+
 /// Whether all of it is in one block.
 #[inline]
 pub(crate) fn contains(pa: u64, len: usize) -> bool {
