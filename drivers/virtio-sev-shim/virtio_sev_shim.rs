@@ -57,8 +57,9 @@ struct ShimModule {
     _dma: Option<dma::Service>,
     _lab: Option<LabRegistration>,
     _requests: Requests,
-    _sysfs: sysfs::Directory,
+    // What it makes private wakes readers of the directory.
     _memory: Memory,
+    _sysfs: sysfs::Directory,
 }
 
 impl kernel::Module for ShimModule {
@@ -69,8 +70,9 @@ impl kernel::Module for ShimModule {
             guest::SERVED.init();
         };
         protection::find_out();
-        let memory = Memory;
+        // If something fails they go in the opposite order.
         let sysfs = sysfs::Directory::new()?;
+        let memory = Memory;
         let requests = Requests::new()?;
         let lab = if ffi::lab_transport() {
             let name = <Self as kernel::ModuleMetadata>::NAME;
@@ -83,8 +85,8 @@ impl kernel::Module for ShimModule {
             _dma: dma,
             _lab: lab,
             _requests: requests,
-            _sysfs: sysfs,
             _memory: memory,
+            _sysfs: sysfs,
         })
     }
 }
@@ -130,12 +132,15 @@ struct Memory;
 impl Drop for Memory {
     fn drop(&mut self) {
         ffi::flush_deferred();
-        let counters = shared::counters();
-        if counters.shared > 0 || counters.leaked > 0 {
+        let forgotten = shared::counters().shared;
+        // Who forgot it does not use it any more: it is not freed, but the host does not see it any more either.
+        shared::unshare_all();
+        let leaked = shared::counters().leaked;
+        if forgotten > 0 || leaked > 0 {
             pr_err!(
-                "unloaded with {} pages shared and {} leaked\n",
-                counters.shared,
-                counters.leaked
+                "unloaded with {} pages shared, which are so no more, and {} leaked\n",
+                forgotten,
+                leaked
             );
         }
         // Nobody drops a static.

@@ -116,6 +116,19 @@ echo "find-complement {bytes(255 - byte for byte in NOTE).hex()}" >&9; read -r f
     equal(found.split()[:2], ["shared", "1"], f"whether the host finds it: {found}")
 
 
+def test_what_a_module_forgot_is_private_when_the_helper_goes(context):
+    """In the page tables, as the host sees them; and the log says so."""
+    count = 'echo shared-pages >&9; read -r pages <&9; echo "$pages"'
+    script = f"""exec 9<>/dev/lab-host; {count}; modprobe sev_flip_bench forget=1; rmmod sev_flip_bench; {count}
+cat {SYSFS}/shared_pages; rmmod virtio_sev_shim; {count}
+dmesg | grep -o 'unloaded with.*'; modprobe virtio_sev_shim; cat {SYSFS}/shared_pages
+modprobe sev_shared_pages_sample; cat {SYSFS}/shared_pages"""
+    before, shared, forgotten, after, *rest = inside(context, script, *QUICK).splitlines()
+    equal((int(shared.split()[1]) - int(before.split()[1]), forgotten), (1, "1"), "pages that were shared and forgotten")
+    equal(after, before, "pages that are shared when the helper is gone")
+    equal(rest, ["unloaded with 1 pages shared, which are so no more, and 0 leaked", "0", "1"], "the log, and sharing again")
+
+
 def test_without_memory_nothing_is_leaked(context):
     """Sharing works or fails with ENOMEM; when there is memory again it works."""
     script = f"""mkdir /tmp/fill; mount -t tmpfs -o size=100% tmpfs /tmp/fill
