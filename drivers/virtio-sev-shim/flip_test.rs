@@ -67,6 +67,8 @@ enum Step {
     /// After half of the pages.
     MakeSharedHalf,
     MakePrivate,
+    /// After half of the pages.
+    MakePrivateHalf,
 }
 
 /// What the page tables say of a block.
@@ -148,8 +150,14 @@ unsafe impl Memory for Watched {
     }
 
     unsafe fn make_private(&self, mem: NonNull<u8>, pages: usize) -> Result {
-        if self.fails == Step::MakePrivate {
-            return Err(EFAULT);
+        match self.fails {
+            Step::MakePrivate => return Err(EFAULT),
+            Step::MakePrivateHalf => {
+                // SAFETY: By this function's own requirements.
+                unsafe { Kernel.make_private(mem, pages / 2) }?;
+                return Err(EFAULT);
+            }
+            _ => (),
         }
         // SAFETY: By this function's own requirements.
         unsafe { Kernel.make_private(mem, pages) }?;
@@ -232,6 +240,14 @@ fn shared_view() -> View {
     }
 }
 
+/// What half-shared memory looks like here.
+fn mixed_view() -> View {
+    match shared_view() {
+        View::Shared => View::Mixed,
+        other => other,
+    }
+}
+
 fn view(mem: NonNull<u8>, pages: usize) -> View {
     let encoding = protection::facts()
         .and_then(|facts| facts.protection.ok())
@@ -292,6 +308,8 @@ struct Failed {
     error: Option<Error>,
     fate: Option<Fate>,
     state: Option<State>,
+    /// Of the block, if it still is one.
+    view: Option<View>,
     freed: bool,
     counters: Counters,
 }
@@ -310,6 +328,7 @@ fn failing(fails: Step) -> Failed {
         error,
         fate,
         state,
+        view: memory.held.get().map(|(mem, pages)| view(mem, pages)),
         freed,
         counters: ledger.counters(),
     }
@@ -407,8 +426,12 @@ mod tests {
 
     #[test]
     fn pages_that_cannot_be_shared_are_leaked() {
-        for step in [Step::MakeShared, Step::MakeSharedHalf] {
+        for (step, view) in [
+            (Step::MakeShared, View::Private),
+            (Step::MakeSharedHalf, mixed_view()),
+        ] {
             let failed = failing(step);
+            assert_eq!(failed.view, Some(view));
             // Not that of an allocation, after which callers try a smaller one.
             assert_eq!(failed.error, Some(EIO));
             assert_eq!((failed.state, failed.freed), (Some(State::Leaked), false));
@@ -420,12 +443,28 @@ mod tests {
 
     #[test]
     fn pages_that_cannot_be_made_private_are_leaked() {
-        let failed = failing(Step::MakePrivate);
-        assert_eq!((failed.error, failed.fate), (None, Some(Fate::Leaked)));
-        assert_eq!((failed.state, failed.freed), (Some(State::Leaked), false));
-        let counters = failed.counters;
-        assert_eq!((counters.shared, counters.leaked), (0, 4));
-        assert_eq!((counters.flips, counters.failed_flips), (1, 1));
+        for (step, view) in [
+            (Step::MakePrivate, shared_view()),
+            (Step::MakePrivateHalf, mixed_view()),
+        ] {
+            let failed = failing(step);
+            assert_eq!((failed.error, failed.fate), (None, Some(Fate::Leaked)));
+            assert_eq!((failed.state, failed.freed), (Some(State::Leaked), false));
+            assert_eq!(failed.view, Some(view));
+            let counters = failed.counters;
+            assert_eq!((counters.shared, counters.leaked), (0, 4));
+            assert_eq!((counters.flips, counters.failed_flips), (1, 1));
+        }
+    }
+
+    #[test]
+    fn without_room_in_the_ledger_nothing_is_allocated() {
+        let memory = Watched::new(Step::Nothing);
+        let mut ledger = Ledger::new();
+        ledger.exhaust();
+        assert_eq!(flip::share(&memory, &mut ledger, 4).err(), Some(ENOMEM));
+        assert!(memory.seen.borrow().is_empty());
+        assert_eq!(ledger.counters(), Counters::default());
     }
 
     #[test]

@@ -154,6 +154,12 @@ impl Ledger {
         self.leaked.reserve(most).map_err(|_| ENOMEM)
     }
 
+    /// Has [`Ledger::reserve`] fail: there is no memory for so many.
+    #[cfg(CONFIG_VIRTIO_SEV_SHIM_KUNIT_TEST)]
+    pub(crate) fn exhaust(&mut self) {
+        self.blocks = usize::MAX / 2;
+    }
+
     /// A block is shared now; or leaked, because that failed. Room for it has been reserved.
     pub(crate) fn flipped_to_shared(&mut self, range: Range, state: State) {
         self.count_flip(state == State::Shared);
