@@ -17,6 +17,7 @@ use psp::guest_msg::{
     Channel,
     ExitInfo2,
     Exited,
+    Failure,
     GivenUp,
     Message,
     Request,
@@ -172,21 +173,30 @@ impl Exchanges {
             shared.read(RESPONSE_AT, page.as_mut_bytes())?;
             exchange = match exchange.answered(exited, page, out) {
                 Step::Done(_) => return Ok(()),
-                Step::Failed(failure) => return Err(failure.into()),
+                Step::Failed(failure) => return Err(told(failure)),
                 Step::Plain(same) => same,
                 Step::Busy(same) if tries == RETRIES => {
-                    return Err(same.give_up(GivenUp::TimeOver).into());
+                    return Err(told(same.give_up(GivenUp::TimeOver)));
                 }
                 Step::Busy(same) => {
                     tries += 1;
                     if !ffi::sleep_killable(RETRY_MS) {
-                        return Err(same.give_up(GivenUp::Killed).into());
+                        return Err(told(same.give_up(GivenUp::Killed)));
                     }
                     same
                 }
             };
         }
     }
+}
+
+/// Has the log say what cost a key: callers get an errno, which is the same for a forged answer and an old one. Once for
+/// each key, whatever the host does.
+fn told(failure: Failure) -> NoAnswer {
+    if failure.key_destroyed {
+        pr_err!("{}\n", core::format_args!("{failure}"));
+    }
+    failure.into()
 }
 
 /// The lab's device as a transport.

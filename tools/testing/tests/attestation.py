@@ -4,6 +4,7 @@ transport for the lab reaches."""
 
 import hashlib
 import json
+import re
 import shutil
 
 from lab.paths import CHECKOUT
@@ -123,13 +124,24 @@ def test_a_host_that_is_busy_or_has_more_certificates_costs_no_key(context):
     equal(codes[5:11], 3 * [("2", 1), ("1", 0)], "what the host saw")
 
 
-# How each fault ends, which costs a key; the next request finds that there is none. The first request is one without
-# a fault, so that there is an old answer.
+# How each fault ends, which costs a key, and what the log says; the next request finds that there is none. The first
+# request is one without a fault, so that there is an old answer: 2 is its number, and 4 would have been the next one's.
+BAD = "no answer to this request: {}, rc -74"
 FATAL = (
-    ("lost", "EIO 0x1d"), ("silent", "EBADMSG 0x0"), ("garbage", "EBADMSG 0x0"), ("short", "EBADMSG 0x0"),
-    ("long", "EBADMSG 0x0"), ("replay", "EBADMSG 0x0"), ("reordered", "EBADMSG 0x0"), ("wrong-tag", "EBADMSG 0x0"),
-    ("wrong-seqno", "EBADMSG 0x0"), ("wrong-type", "EBADMSG 0x0"), ("wrong-version", "EBADMSG 0x0"),
-    ("status:0x16", "EIO 0x16"), ("vmm-error:3", "EIO 0x300000000"), ("vmm-error:1", "EIO 0x100000000"),
+    ("lost", "EIO 0x1d", "refused: firmware status 0x001d (AEAD_OFLOW), rc -5"),
+    ("silent", "EBADMSG 0x0", BAD.format("Seqno(0)")),
+    ("garbage", "EBADMSG 0x0", BAD.format("Seqno(...)")),
+    ("short", "EBADMSG 0x0", BAD.format("Forged")),
+    ("long", "EBADMSG 0x0", BAD.format("Len(65535)")),
+    ("replay", "EBADMSG 0x0", BAD.format("Seqno(2)")),
+    ("reordered", "EBADMSG 0x0", BAD.format("Seqno(2)")),
+    ("wrong-tag", "EBADMSG 0x0", BAD.format("Forged")),
+    ("wrong-seqno", "EBADMSG 0x0", BAD.format("Seqno(5)")),
+    ("wrong-type", "EBADMSG 0x0", BAD.format("Type(6)")),
+    ("wrong-version", "EBADMSG 0x0", BAD.format("Version(2)")),
+    ("status:0x16", "EIO 0x16", "refused: firmware status 0x0016 (INVALID_PARAM), rc -5"),
+    ("vmm-error:3", "EIO 0x300000000", "refused: host error 3, rc -5"),
+    ("vmm-error:1", "EIO 0x100000000", "refused: host error 1, rc -5"),
 )
 
 
@@ -138,12 +150,17 @@ def fatal(context, some):
     load = "modprobe virtio_sev_shim lab_transport=1 vmpck_id="
     script = "\n".join(f"modprobe -r virtio_sev_shim; {load}{key} && {REQUESTS} report key report report" for key in range(len(some)))
     # The request before each fault meets one that does nothing to it, and so does the second try of the one that is lost.
-    faults = [f"table:1 {fault}:1{' table:1' * (fault == 'lost')}" for fault, _ in some]
+    faults = [f"table:1 {fault}:1{' table:1' * (fault == 'lost')}" for fault, *_ in some]
     options = [word for fault in " ".join(faults).split() for word in ("--fault", fault)]
-    again = f"modprobe -r virtio_sev_shim; {load}0; {REQUESTS} report 2>&1 | tail -1; dmesg | grep -c 'destroyed, or a number would be used twice'"
+    again = f"modprobe -r virtio_sev_shim; {load}0; {REQUESTS} report 2>&1 | tail -1; dmesg | grep -c 'destroyed, or a number would be used twice'; " \
+        "dmesg | sed -n 's/.*virtio_sev_shim: \\(.*\\); key destroyed$/\\1/p'"
     output = inside(context, f"{script}\n{again}", *QUICK, *options)
     lines = output.splitlines()
-    for number, (fault, outcome) in enumerate(some):
+    # Noise has any number.
+    said = [re.sub(r"Seqno\(\d{4,}\)", "Seqno(...)", line) for line in lines[-len(some):]]
+    equal(said, [reason for *_, reason in some], "what the log says")
+    del lines[-len(some):]
+    for number, (fault, outcome, _) in enumerate(some):
         # Nothing was sent without a key, so EXITINFO2 says nothing.
         want = [f"OK {UNTOUCHED}", outcome, "ENOTTY", "ENOTTY"]
         found = lines[4 * number:4 * number + 4]
