@@ -2,7 +2,8 @@
 """A client of /dev/sev-guest, for tests inside a guest. It has its own definitions of the ABI (include/uapi/linux/sev-guest.h), so
 that a mistake in the driver's shows.
 
-sev_guest.py IOCTL...; IOCTL is `report`, `key`, or `certificates:LENGTH`. Prints a line for each: what became of it, and exitinfo2;
+sev_guest.py IOCTL...; IOCTL is `report`, `key`, or `certificates:LENGTH`. `data:FILE` has the 64 bytes that the reports after it
+are about, instead of zeros. Prints a line for each: what became of it, and exitinfo2;
 of certificates also the length that came back. `stale` says that some of what ought to be zeros is not after a success, or that
 any of the answer's buffer changed after a failure.
 """
@@ -76,16 +77,21 @@ def ext_report(fd, length, data=bytes(64)):
 
 
 def main():
-    fd = open_device()
+    fd, data = open_device(), bytes(64)
     for spec in sys.argv[1:]:
         name, _, length = spec.partition(":")
         more = ()
+        if name == "data":
+            with open(length, "rb") as file:
+                data = file.read(64)
+            continue
         if name == "certificates":
-            outcome, info, back, response, _ = ext_report(fd, int(length))
+            outcome, info, back, response, _ = ext_report(fd, int(length), data)
             more = (back,)
         else:
-            number, request, length = {"report": (GET_REPORT, 96, 4000), "key": (GET_DERIVED_KEY, 32, 64)}[name]
-            outcome, info, _, response = ask(fd, number, bytes(request), length)
+            number, request, length = {
+                "report": (GET_REPORT, data + bytes(32), 4000), "key": (GET_DERIVED_KEY, bytes(32), 64)}[name]
+            outcome, info, _, response = ask(fd, number, request, length)
         zeros = response[BEFORE_KEY if name == "key" else BEHIND_REPORT]
         if any(zeros) if outcome == "OK" else set(response) != {FILLING}:
             more += ("stale",)

@@ -227,17 +227,18 @@ class Session:
         return vdevs.compared(self.spec["vdevs"][number - 1], self.spec["sev_map"], self.spec["memory"], self.qmp)
 
     def _check_private(self):
-        """What `--expect-private` names must have stayed private, and the guest's keys always."""
+        """What `--expect-private` names must have stayed private, and the keys of a sealed guest always."""
         patterns = [bytes.fromhex(text) for text in self.spec["expect_private"]]
-        if not patterns:
+        keys = self._vmpcks() if patterns or self.spec["seal"] else []
+        if not patterns and not keys:
             return
         with self.qmp.stopped():
-            in_shared, in_private = self.memory.find(patterns)
-            keys_in_shared = sum(self.memory.find([key])[0] for key in self._vmpcks())
+            in_shared, in_private = self.memory.find(patterns) if patterns else (0, 0)
+            keys_in_shared = sum(self.memory.find([key])[0] for key in keys)
         if in_shared:
             raise LabError(f"--expect-private: {in_shared} of {len(patterns)} are in shared memory")
         if keys_in_shared:
-            raise LabError(f"--expect-private: {keys_in_shared} of the guest's VMPCKs are in shared memory")
+            raise LabError(f"{keys_in_shared} of the guest's VMPCKs are in shared memory")
         if in_private < len(patterns) and self.control.status == 0:
             raise LabError(f"--expect-private: only {in_private} of {len(patterns)} are in private memory; nothing is known of the others")
 

@@ -93,10 +93,18 @@ def test_configfs_has_the_report_and_the_certificates(context):
     equal(output, ["sev_guest", "1", "1184", " 63 da 75 8d e6 64 45 64 ad c5 f4 b9 3b e8 ac cd"], "files")
 
 
-def test_data_for_the_firmware_stays_private(context):
-    """What a report is made about, and what a key is: seen from the host they are nowhere."""
+def secret(context):
+    """64 bytes that are nowhere else, and a script that writes them to the file `data`. They are not in it as they are: it
+    comes through shared memory."""
     data = hashlib.sha512(str(context.directory).encode()).digest()
-    make = f"python3 -c 'import sys; sys.stdout.buffer.write(bytes.fromhex(\"{data.hex()}\"))' >data"
+    complement = bytes(255 - byte for byte in data).hex()
+    make = "import sys; sys.stdout.buffer.write(bytes(255 - byte for byte in bytes.fromhex(sys.argv[1])))"
+    return data, f"python3 -c '{make}' {complement} >data"
+
+
+def test_data_for_the_firmware_stays_private(context):
+    """What a report is made about: seen from the host it is nowhere."""
+    data, make = secret(context)
     script = f"{make}; snpguest report report data --vmpl 0 && snpguest certificates pem certs && cmp -i 0:80 -n 64 data report"
     inside(context, script, *QUICK, "--expect-private", data.hex())
 
@@ -148,13 +156,14 @@ FATAL = (
 def fatal(context, some):
     """A VM for four faults, each with a key of its own."""
     load = "modprobe virtio_sev_shim lab_transport=1 vmpck_id="
-    script = "\n".join(f"modprobe -r virtio_sev_shim; {load}{key} && {REQUESTS} report key report report" for key in range(len(some)))
+    script = "\n".join(f"modprobe -r virtio_sev_shim; {load}{key} && {REQUESTS} data:data report key report report" for key in range(len(some)))
     # The request before each fault meets one that does nothing to it, and so does the second try of the one that is lost.
     faults = [f"table:1 {fault}:1{' table:1' * (fault == 'lost')}" for fault, *_ in some]
     options = [word for fault in " ".join(faults).split() for word in ("--fault", fault)]
     again = f"modprobe -r virtio_sev_shim; {load}0; {REQUESTS} report 2>&1 | tail -1; dmesg | grep -c 'destroyed, or a number would be used twice'; " \
         "dmesg | sed -n 's/.*virtio_sev_shim: \\(.*\\); key destroyed$/\\1/p'"
-    output = inside(context, f"{script}\n{again}", *QUICK, *options)
+    data, make = secret(context)
+    output = inside(context, f"{make}\n{script}\n{again}", *QUICK, *options, "--expect-private", data.hex())
     lines = output.splitlines()
     # Noise has any number.
     said = [re.sub(r"Seqno\(\d{4,}\)", "Seqno(...)", line) for line in lines[-len(some):]]

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 """The lab's guest role: a kernel that knows it is a SEV guest, and private memory that nobody else can read."""
 
+import contextlib
 import hashlib
 import os
 import re
@@ -9,6 +10,7 @@ import signal
 import struct
 import subprocess
 import threading
+from types import SimpleNamespace
 
 from lab.errors import LabError
 from lab.guest_memory import GuestMemory, describe
@@ -16,6 +18,7 @@ from lab.host_view import HostView
 from lab.paths import CHECKOUT
 from lab.processes import assert_gone, find, running
 from lab.qmp import Gone, Qmp
+from lab.session import Session
 from lab.suites import Failure, contains, equal
 from lab.terminals import read_until
 
@@ -107,7 +110,37 @@ def test_what_must_be_private_is_looked_for(context):
     equal(nowhere.returncode, EXIT_LAB, "status")
     contains(nowhere.stderr, b"--expect-private: only 0 of 1 are in private memory", "stderr")
     unsealed = context.lab(*QUICK, "--seal", "no", "--expect-private", secret.hex(), "true")
-    contains(unsealed.stderr, b"--expect-private: 4 of the guest's VMPCKs are in shared memory", "stderr without sealing")
+    contains(unsealed.stderr, b"4 of the guest's VMPCKs are in shared memory", "stderr without sealing")
+    careless = context.lab(*QUICK, "--seal", "no", "true")
+    equal((careless.returncode, careless.stderr), (0, b""), "status and stderr when nobody asks")
+
+
+class Sealed(Session):
+    """The end of a guest's session, with memory in which everything is `found`."""
+
+    def __init__(self, found, secrets, patterns=(), seal=True):
+        self.spec = {"expect_private": patterns, "seal": seal, "secrets": secrets and {"file": secrets}}
+        self.memory = SimpleNamespace(find=lambda wanted: (len(wanted), 0) if found else (0, len(wanted)))
+        self.qmp = SimpleNamespace(stopped=contextlib.nullcontext)
+        self.control = SimpleNamespace(status=0)
+
+
+def complaint(session):
+    try:
+        session._check_private()
+    except LabError as error:
+        return str(error)
+    return None
+
+
+def test_the_keys_of_a_sealed_guest_are_always_looked_for(context):
+    secrets = context.directory / "secrets"
+    secrets.write_bytes(bytes(range(256)) * 16)
+    leaked = "4 of the guest's VMPCKs are in shared memory"
+    equal(complaint(Sealed(True, secrets)), leaked, "without a pattern")
+    equal(complaint(Sealed(True, secrets, seal=False)), None, "without a pattern, where nothing is private")
+    equal(complaint(Sealed(True, None)), None, "without keys")
+    equal(complaint(Sealed(False, secrets, ["00" * 16])), None, "when all is private")
 
 
 class FakeQmp:
