@@ -109,8 +109,8 @@ pub(crate) fn vmpl() -> u8 {
     unsafe { shim::sev_shim_vmpl() }
 }
 
-/// Whether the caller may wait. Without preemption counters (`CONFIG_PREEMPT_COUNT`) a held spinlock is not
-/// noticed.
+/// Whether the caller may wait: without preemption counters (`CONFIG_PREEMPT_COUNT`) a held spinlock is not noticed, nor
+/// without preemptible RCU (`CONFIG_PREEMPT_RCU`) a read section.
 pub(crate) fn may_sleep() -> bool {
     // SAFETY: Has no preconditions.
     unsafe { shim::sev_shim_may_sleep() }

@@ -18,8 +18,10 @@ use kernel::{
         c_void, //
     },
     interrupt::local_interrupt_disable,
+    new_spinlock,
     page::PAGE_SIZE,
-    prelude::*, //
+    prelude::*,
+    sync::rcu, //
 };
 use memenc::status::Protection;
 
@@ -589,23 +591,37 @@ mod tests {
         assert_eq!(shared::counters().shared, before);
     }
 
-    #[test]
-    fn pages_dropped_in_atomic_context_are_private_soon() {
+    /// Drops pages in the context that `enter` makes and that lasts as long as what it returns: why new ones are refused
+    /// there, and whether the others are private when the worker has had its turn.
+    fn dropped_within<T>(enter: impl FnOnce() -> T) -> (Option<Error>, bool) {
         let before = shared::counters();
         let one = SharedPages::new(1).unwrap();
         let other = SharedPages::new(3).unwrap();
         let ranges = [one.range(), other.range()];
-        let atomic = local_interrupt_disable();
-        if !ffi::may_sleep() {
-            assert_eq!(SharedPages::new(1).err(), Some(EAGAIN));
-        }
+        let context = enter();
+        let refused = SharedPages::new(1).err();
         drop(one);
         drop(other);
-        drop(atomic);
+        drop(context);
         ffi::flush_deferred();
-        assert!(!ranges.iter().any(|range| is_listed(*range)));
-        assert_eq!(shared::counters().shared, before.shared);
-        assert_eq!(shared::counters().leaked, before.leaked);
+        let after = shared::counters();
+        let private = !ranges.iter().any(|range| is_listed(*range));
+        let counted = (after.shared, after.leaked) == (before.shared, before.leaked);
+        (refused, private && counted)
+    }
+
+    #[test]
+    fn pages_dropped_in_atomic_context_are_private_soon() {
+        let refused = (Some(EAGAIN), true);
+        assert_eq!(dropped_within(local_interrupt_disable), refused);
+        // What holds the CPU can only be noticed where it is counted.
+        if cfg!(CONFIG_PREEMPT_COUNT) {
+            let lock = KBox::pin_init(new_spinlock!(()), GFP_KERNEL).unwrap();
+            assert_eq!(dropped_within(|| lock.lock()), refused);
+            // With preemptible RCU the read section is another check than the CPU that is held.
+            assert_eq!(dropped_within(rcu::read_lock), refused);
+        }
+        assert_eq!(dropped_within(|| ()), (None, true));
     }
 
     #[test]

@@ -12,6 +12,7 @@
 #include <linux/moduleparam.h>
 #include <linux/panic.h>
 #include <linux/preempt.h>
+#include <linux/rcupdate.h>
 #include <linux/sched/signal.h>
 #include <linux/semaphore.h>
 #include <linux/set_memory.h>
@@ -63,7 +64,8 @@ u8 sev_shim_vmpl(void)
 
 bool sev_shim_may_sleep(void)
 {
-	return !in_interrupt() && !irqs_disabled() &&
+	/* A read section of preemptible RCU may be preempted, but must not wait for others. */
+	return !in_interrupt() && !irqs_disabled() && !rcu_preempt_depth() &&
 	       (!IS_ENABLED(CONFIG_PREEMPT_COUNT) || preempt_count() == 0);
 }
 

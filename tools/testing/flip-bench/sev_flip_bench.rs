@@ -5,7 +5,8 @@
 //! It measures when it is loaded and leaves a line in the log for each way and round. Instructions are those of the
 //! kernel on the CPU it runs on, as the lab's plugin counts them; 0 where nobody does.
 //!
-//! With `forget=1` it only makes the mistake that the guest helper has to find when it is unloaded.
+//! With `forget=1` or `rcu=1` it only makes a mistake: one that the guest helper has to find when it is unloaded, or one
+//! that it must refuse.
 
 use core::arch::x86_64::__cpuid;
 
@@ -14,6 +15,7 @@ use kernel::{
     ffi::c_int,
     page::PAGE_SIZE,
     prelude::*,
+    sync::rcu,
     time::{
         Instant,
         Monotonic, //
@@ -116,6 +118,13 @@ impl kernel::Module for Bench {
             core::mem::forget(SharedPages::new(1)?);
             return Ok(Bench);
         }
+        if module_parameters::rcu.value() {
+            let section = rcu::read_lock();
+            let outcome = SharedPages::new(1).map(|_| ());
+            drop(section);
+            pr_info!("sharing in a read section: {:?}\n", outcome.err());
+            return Ok(Bench);
+        }
         // First, because flips of single pages split the entry of the kernel's page tables that maps 2 MiB.
         for _ in 0..ROUNDS {
             measure("unit", || SharedPages::new(UNIT_PAGES))?;
@@ -143,6 +152,10 @@ module! {
         forget: bool {
             default: false,
             description: " share a page, forget it, and measure nothing (default false)",
+        },
+        rcu: bool {
+            default: false,
+            description: " share a page in a read section of RCU, and measure nothing (default false)",
         },
     },
 }

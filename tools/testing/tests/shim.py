@@ -129,6 +129,15 @@ modprobe sev_shared_pages_sample; cat {SYSFS}/shared_pages"""
     equal(rest, ["unloaded with 1 pages shared, which are so no more, and 0 leaked", "0", "1"], "the log, and sharing again")
 
 
+def test_nothing_is_shared_in_a_read_section_of_preemptible_rcu(context):
+    """Which does not hold the CPU: the distribution's kernel has it, and it has to be asked for by itself."""
+    script = f"""modprobe sev_flip_bench rcu=1; rmmod sev_flip_bench; cat {SYSFS}/flips
+dmesg | grep -o -e 'sharing in a read section.*' -e 'memory cannot be shared.*'"""
+    output = inside(context, script, *GUEST)
+    equal(output.splitlines(), ["0", "memory cannot be shared in atomic context", "sharing in a read section: Some(EAGAIN)"],
+          "flips, and the log")
+
+
 def test_without_memory_nothing_is_leaked(context):
     """Sharing works or fails with ENOMEM; when there is memory again it works."""
     script = f"""mkdir /tmp/fill; mount -t tmpfs -o size=100% tmpfs /tmp/fill
