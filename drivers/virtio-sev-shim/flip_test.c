@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
-/* What the KUnit tests (flip_test.rs, walk_test.rs) need of the kernel beyond what the module does. */
+/* What the KUnit tests (flip_test.rs, walk_test.rs, snp_test.rs) need of the kernel beyond what the module does. */
 
+#include <crypto/aes-gcm.h>
 #include <linux/mm.h>
 #include <linux/slab.h>
 #include <linux/vmalloc.h>
 #include <asm/pgtable.h>
+#include <asm/sev.h>
 #include <asm/special_insns.h>
 
 #include "shim.h"
@@ -55,4 +57,32 @@ bool sev_shim_read_table(u64 pa, u64 *entry)
 		return false;
 	*entry = READ_ONCE(*(u64 *)__va(pa));
 	return true;
+}
+
+/*
+ * Asks over a channel with a key that is all zeros, which the kernel refuses, or with none, as it leaves a
+ * channel whose key it has destroyed. Returns the error; @wiped says whether the cipher's key is gone.
+ */
+int sev_shim_ask_without_key(bool destroyed, bool *wiped)
+{
+	struct snp_msg_desc *desc = kzalloc_obj(*desc);
+	u64 exitinfo2;
+	u32 pages = 0;
+	u8 vmpck[32] = {};
+	u8 answer[64];
+	int ret = -ENOMEM;
+
+	if (!desc)
+		return ret;
+	desc->gcm_key = kzalloc_obj(*desc->gcm_key);
+	if (desc->gcm_key) {
+		memset(desc->gcm_key, 0xa5, sizeof(*desc->gcm_key));
+		desc->vmpck = destroyed ? NULL : vmpck;
+		ret = sev_shim_snp_request(desc, 5, 1, 0, vmpck, sizeof(vmpck), answer, 32, NULL, &pages,
+					   &exitinfo2);
+		*wiped = !memchr_inv(desc->gcm_key, 0, sizeof(*desc->gcm_key));
+		kfree(desc->gcm_key);
+	}
+	kfree(desc);
+	return ret;
 }

@@ -104,5 +104,6 @@ void sev_shim_unmap_alias(void *alias);
 u64 sev_shim_cr3(void);
 bool sev_shim_has_5_levels(void);
 bool sev_shim_read_table(u64 pa, u64 *entry);
+int sev_shim_ask_without_key(bool destroyed, bool *wiped);
 
 #endif

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 /* Requests to the firmware of an SEV-SNP guest, as the kernel itself sends them. */
 
+#include <crypto/aes-gcm.h>
 #include <linux/cc_platform.h>
 #include <linux/err.h>
+#include <linux/string.h>
 #include <asm/sev.h>
 #include <asm/svm.h>
 #include <uapi/linux/sev-guest.h>
@@ -14,12 +16,16 @@ bool sev_shim_is_snp_guest(void)
 	return cc_platform_has(CC_ATTR_GUEST_SEV_SNP);
 }
 
-/* Returns an error pointer if there is no such key, or it was destroyed. */
+/* Returns an error pointer if there is no such key, or it was destroyed, or there are none at all. */
 struct snp_msg_desc *sev_shim_snp_open(int vmpck)
 {
-	struct snp_msg_desc *desc = snp_msg_alloc();
+	struct snp_msg_desc *desc;
 	int ret;
 
+	/* Others have no secrets page: what is mapped then is whatever is at address 0. */
+	if (!sev_shim_is_snp_guest())
+		return ERR_PTR(-ENODEV);
+	desc = snp_msg_alloc();
 	if (IS_ERR_OR_NULL(desc))
 		return desc ?: ERR_PTR(-ENOMEM);
 	ret = snp_msg_init(desc, vmpck);
@@ -61,6 +67,13 @@ int sev_shim_snp_request(struct snp_msg_desc *desc, u8 type, u8 version, u64 exi
 	};
 	int ret = snp_send_guest_request(desc, &req);
 
+	/*
+	 * The kernel has destroyed the key, and would keep what the cipher made of it until the
+	 * module goes. That happens last in the call that does it; all others look for the key
+	 * first, under the same mutex, and it never comes back: nobody uses this any more.
+	 */
+	if (!READ_ONCE(desc->vmpck))
+		memzero_explicit(desc->gcm_key, sizeof(*desc->gcm_key));
 	*exitinfo2 = req.exitinfo2;
 	*pages = req.input.data_npages;
 	return ret;

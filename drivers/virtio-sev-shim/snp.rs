@@ -71,10 +71,10 @@ impl Snp {
     ///
     /// # Errors
     ///
-    /// `EINVAL` if there is no such key or it was destroyed, `ENOMEM`.
+    /// `ENODEV` if this is no SEV-SNP guest, `EINVAL` if there is no such key or it was destroyed, `ENOMEM`.
     pub(crate) fn new(vmpck: Option<u32>) -> Result<Self> {
         let vmpck = vmpck.map_or(Ok(-1), i32::try_from)?;
-        // SAFETY: The caller has found this to be an SEV-SNP guest, which has a secrets page.
+        // SAFETY: It asks itself whether there is a secrets page, and refuses ids of keys that do not exist.
         let desc = from_err_ptr(unsafe { sev_shim_snp_open(vmpck) })?;
         // INVARIANT: It does.
         NonNull::new(desc).map(Snp).ok_or(ENOMEM)

@@ -41,6 +41,8 @@ mod user;
 #[cfg(CONFIG_VIRTIO_SEV_SHIM_KUNIT_TEST)]
 mod flip_test;
 #[cfg(CONFIG_VIRTIO_SEV_SHIM_KUNIT_TEST)]
+mod snp_test;
+#[cfg(CONFIG_VIRTIO_SEV_SHIM_KUNIT_TEST)]
 mod walk_test;
 
 use kernel::{
