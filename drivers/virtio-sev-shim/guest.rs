@@ -121,7 +121,7 @@ pub(crate) fn active() -> Result<Arc<Guest>> {
 ///
 /// # Errors
 ///
-/// `EBUSY` if there is a way already, or another driver serves; `ENOMEM`.
+/// `EBUSY` if there is a way already, another driver serves, or configfs has reports of one; `ENOMEM`.
 pub(crate) fn publish(transport: KBox<dyn Transport>) -> Result {
     let guest = Arc::pin_init(
         pin_init!(Guest {
@@ -153,7 +153,7 @@ pub(crate) fn publish(transport: KBox<dyn Transport>) -> Result {
 fn register(vmpck: u32) -> Result {
     ffi::provide_reports(vmpck).inspect_err(|error| {
         if *error == EBUSY {
-            pr_err!("another driver provides reports: unload sev-guest first\n");
+            pr_err!("another driver provides reports (unload sev-guest first), or configfs has reports of one that is gone (remove the directories in tsm/report)\n");
         }
     })?;
     if let Some(served) = &mut *SERVED.lock() {

@@ -78,7 +78,11 @@ impl kernel::Module for ShimModule {
         let requests = Requests::new()?;
         let lab = if ffi::lab_transport() {
             let name = <Self as kernel::ModuleMetadata>::NAME;
-            Some(KBox::pin_init(Registration::new(name, module), GFP_KERNEL)?)
+            let registration = KBox::pin_init(Registration::new(name, module), GFP_KERNEL)?;
+            if guest::active().is_err() {
+                pr_warn!("no /dev/sev-guest: lab_transport=1, and no emulated PSP that can be used\n");
+            }
+            Some(registration)
         } else {
             None
         };

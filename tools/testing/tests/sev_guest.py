@@ -172,6 +172,21 @@ dmesg | grep -o 'no /dev/sev-guest.*'"""
     equal(result.stdout.decode().splitlines(), expected, "with the parameter, and without")
 
 
+def test_the_log_says_why_there_is_no_device(context):
+    """There is nobody to ask; or configfs has a report of the one before."""
+    script = "ls /dev/sev-guest 2>/dev/null; dmesg | grep -o 'no /dev/sev-guest.*'"
+    nobody = context.lab(*QUICK, "--model", "naples", "--", "sh", "-c", script)
+    equal(nobody.stdout.decode().splitlines(), ["no /dev/sev-guest: lab_transport=1, and no emulated PSP that can be used"], "without a device")
+    script = f"""mount -t configfs configfs /sys/kernel/config; mkdir /sys/kernel/config/tsm/report/left; rmmod virtio_sev_shim
+modprobe virtio_sev_shim lab_transport=1; {script}; dmesg | grep -o 'another driver.*'; rmdir /sys/kernel/config/tsm/report/left
+modprobe -r virtio_sev_shim; modprobe virtio_sev_shim lab_transport=1; ls /dev/sev-guest"""
+    left = context.lab(*QUICK, "--", "sh", "-c", script)
+    expected = ["no /dev/sev-guest: lab_transport=1, and no emulated PSP that can be used",
+                "another driver provides reports (unload sev-guest first), or configfs has reports of one that is gone (remove the "
+                "directories in tsm/report)", "/dev/sev-guest"]
+    equal(left.stdout.decode().splitlines(), expected, "with a directory that was left, and without it")
+
+
 def test_unbinding_under_an_open_file(context):
     """Also while a request waits for a busy host; nothing stays shared."""
     program = """
