@@ -11,6 +11,8 @@ use kernel::{
     prelude::*, //
 };
 use memenc::pool::Refusal;
+use psp::guest_msg::Oddity;
+
 mod shim {
     use kernel::{
         bindings,
@@ -47,6 +49,7 @@ mod shim {
         pub(super) fn sev_shim_map_private(pa: u64, len: usize) -> *mut c_void;
         pub(super) fn sev_shim_unmap_private(mem: *mut c_void);
         pub(super) fn sev_shim_is_snp_guest() -> bool;
+        pub(super) fn sev_shim_log_certificates(truncated: bool);
         pub(super) fn sev_shim_provide_reports(privlevel_floor: c_uint) -> c_int;
         pub(super) fn sev_shim_stop_providing_reports();
         pub(super) fn sev_shim_add_attributes(
@@ -239,11 +242,23 @@ pub(crate) fn notify(name: &CStr) {
 }
 
 /// Module parameter `vmpck_id`; `None` for the default.
-pub(crate) fn vmpck_id() -> Option<u32> {
+///
+/// # Errors
+///
+/// `EINVAL`: it is neither an id nor -1, which is the default.
+pub(crate) fn vmpck_id() -> Result<Option<u32>> {
     // SAFETY: Reads a module parameter, which is always valid.
-    let id = unsafe { shim::sev_shim_vmpck_id() };
-    // The default is -1; so is whatever else is negative.
-    u32::try_from(id).ok()
+    match unsafe { shim::sev_shim_vmpck_id() } {
+        -1 => Ok(None),
+        id => u32::try_from(id).map(Some).map_err(|_| EINVAL),
+    }
+}
+
+/// Logs what is wrong with the certificates that the host gave.
+pub(crate) fn log_certificates(oddity: Oddity) {
+    let truncated = matches!(oddity, Oddity::Truncated);
+    // SAFETY: Has no preconditions.
+    unsafe { shim::sev_shim_log_certificates(truncated) }
 }
 
 /// Module parameter `lab_transport`.

@@ -299,7 +299,7 @@ impl pci::Driver for LabDriver {
 }
 
 fn open(regs: Regs) -> Result<Pin<KBox<Lab>>> {
-    let id = VmpckId::try_from(ffi::vmpck_id().unwrap_or(0)).map_err(to_error)?;
+    let id = VmpckId::try_from(ffi::vmpck_id()?.unwrap_or(0)).map_err(to_error)?;
     let page = PrivateMapping::new(regs.read_wide(reg::SECRETS)?, PAGE_LEN)?;
     let mut key = page.read(id.key_offset());
     let key = Vmpck::take(&mut key).map_err(|errno| {

@@ -92,6 +92,7 @@ int sev_shim_snp_request(struct snp_msg_desc *desc, u8 type, u8 version, u64 exi
 /* tsm.c and tsm.rs */
 #define SEV_SHIM_OUTBLOB_LEN 4000
 #define SEV_SHIM_AUXBLOB_LEN 16384
+void sev_shim_log_certificates(bool truncated);
 int sev_shim_provide_reports(unsigned int privlevel_floor);
 void sev_shim_stop_providing_reports(void);
 int sev_shim_report(const u8 *inblob, unsigned int privlevel, u8 *out, size_t *out_len, u8 *aux,

@@ -1,7 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 /* The provider of attestation reports in configfs: /sys/kernel/config/tsm/report. */
 
+#define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
+
 #include <linux/mm.h>
+#include <linux/printk.h>
+#include <linux/ratelimit.h>
 #include <linux/slab.h>
 #include <linux/string.h>
 #include <linux/tsm.h>
@@ -9,6 +13,20 @@
 #include "shim.h"
 
 #define INBLOB_LEN 64
+
+/* The host decides how often: one line a minute. */
+void sev_shim_log_certificates(bool truncated)
+{
+	static struct ratelimit_state rate =
+		RATELIMIT_STATE_INIT_FLAGS(rate, 60 * HZ, 1, RATELIMIT_MSG_ON_RELEASE);
+
+	if (!__ratelimit(&rate))
+		return;
+	if (truncated)
+		pr_warn("certificates beyond their buffer\n");
+	else
+		pr_warn("certificates without a length\n");
+}
 
 static int report_new(struct tsm_report *report, void *unused)
 {

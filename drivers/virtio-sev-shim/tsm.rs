@@ -14,7 +14,6 @@ use psp::guest_msg::{
     CertTable,
     Exit,
     MsgType,
-    Oddity,
     ReportRequest,
     ReportResponseHeader,
     Request, //
@@ -22,6 +21,7 @@ use psp::guest_msg::{
 use zerocopy::IntoBytes;
 
 use crate::{
+    ffi,
     guest::{
         self,
         CERTS_PAGES, //
@@ -83,10 +83,8 @@ fn report(
     out.copy_within(start..start + len, 0);
 
     let extent = CertTable::new(&certs).extent();
-    match extent.oddity {
-        Some(Oddity::NoSize) => pr_warn!("certificates without a length\n"),
-        Some(Oddity::Truncated) => pr_warn!("certificates beyond their buffer\n"),
-        None => (),
+    if let Some(oddity) = extent.oddity {
+        ffi::log_certificates(oddity);
     }
     let certs = certs.get(..extent.len).ok_or(EIO)?;
     aux.get_mut(..extent.len).ok_or(EIO)?.copy_from_slice(certs);

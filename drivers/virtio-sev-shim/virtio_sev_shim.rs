@@ -80,7 +80,9 @@ impl kernel::Module for ShimModule {
             let name = <Self as kernel::ModuleMetadata>::NAME;
             let registration = KBox::pin_init(Registration::new(name, module), GFP_KERNEL)?;
             if guest::active().is_err() {
-                pr_warn!("no /dev/sev-guest: lab_transport=1, and no emulated PSP that can be used\n");
+                pr_warn!(
+                    "no /dev/sev-guest: lab_transport=1, and no emulated PSP that can be used\n"
+                );
             }
             Some(registration)
         } else {
@@ -102,6 +104,9 @@ struct Requests;
 
 impl Requests {
     fn new() -> Result<Self> {
+        // Also when it is not used: who gives it finds out now that it is wrong.
+        ffi::vmpck_id()
+            .inspect_err(|_| pr_err!("vmpck_id= is 0 to 3, or -1 for that of the VMPL\n"))?;
         if !ffi::is_snp_guest() {
             if !ffi::lab_transport() {
                 pr_info!("no /dev/sev-guest: only SEV-SNP guests can ask the firmware\n");
@@ -121,7 +126,7 @@ impl Requests {
     }
 
     fn serve() -> Result {
-        let snp = snp::Snp::new(ffi::vmpck_id())?;
+        let snp = snp::Snp::new(ffi::vmpck_id()?)?;
         guest::publish(KBox::new(snp, GFP_KERNEL)?)
     }
 }
