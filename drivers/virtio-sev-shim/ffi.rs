@@ -59,6 +59,7 @@ mod shim {
         ) -> c_int;
         pub(super) fn sev_shim_remove_attributes();
         pub(super) fn sev_shim_notify(name: *const c_char);
+        pub(super) fn sev_shim_copy(to: *mut c_void, from: *const c_void, len: usize);
         pub(super) fn sev_shim_ram() -> u64;
         pub(super) fn sev_shim_cpus() -> c_uint;
         pub(super) fn sev_shim_dma() -> *const c_char;
@@ -372,6 +373,19 @@ pub(crate) fn provide_reports(privlevel_floor: u32) -> Result {
 pub(crate) fn stop_providing_reports() {
     // SAFETY: Called once after `provide_reports`.
     unsafe { shim::sev_shim_stop_providing_reports() }
+}
+
+/// Copies between private memory and memory that the host may change at the same time: what arrives is some mixture of
+/// what was there. No access to it is Rust's, whose memory model knows no such writer.
+///
+/// # Safety
+///
+/// `to` is valid for writing `len` bytes and `from` for reading as many, apart from what the host does, and they do not
+/// overlap.
+pub(crate) unsafe fn copy(to: *mut u8, from: *const u8, len: usize) {
+    // SAFETY: By this function's own requirements. What C does to bytes that somebody else writes has no other effect than
+    // on the bytes at `to`, which may have any value.
+    unsafe { shim::sev_shim_copy(to.cast(), from.cast(), len) }
 }
 
 /// Bytes of memory.

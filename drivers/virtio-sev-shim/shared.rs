@@ -147,9 +147,9 @@ impl SharedPages {
     /// `EINVAL` if that is not within the pages; nothing was copied.
     pub fn read(&self, offset: usize, to: &mut [u8]) -> Result {
         let from = self.at(offset, to.len())?;
-        // SAFETY: `at` has found that many bytes; private memory and shared memory do not overlap. The
-        // host may write at the same time, as a device does: the copy is then some of both.
-        unsafe { core::ptr::copy_nonoverlapping(from.as_ptr(), to.as_mut_ptr(), to.len()) };
+        // SAFETY: `at` has found that many bytes from there, which are ours by the type invariant. `to` is a slice, so it
+        // has that many, and it does not overlap them: there are no references into shared memory.
+        unsafe { ffi::copy(to.as_mut_ptr(), from.as_ptr(), to.len()) };
         Ok(())
     }
 
@@ -160,8 +160,9 @@ impl SharedPages {
     /// `EINVAL` if that is not within the pages; nothing was copied.
     pub fn write(&mut self, offset: usize, from: &[u8]) -> Result {
         let to = self.at(offset, from.len())?;
-        // SAFETY: As in `read`.
-        unsafe { core::ptr::copy_nonoverlapping(from.as_ptr(), to.as_ptr(), from.len()) };
+        // SAFETY: As in `read`, in the other direction; nobody else of this kernel writes there, because `self` is
+        // borrowed mutably.
+        unsafe { ffi::copy(to.as_ptr(), from.as_ptr(), from.len()) };
         Ok(())
     }
 

@@ -16,6 +16,7 @@
 #include <linux/sched/signal.h>
 #include <linux/semaphore.h>
 #include <linux/set_memory.h>
+#include <linux/string.h>
 #include <linux/uaccess.h>
 #include <asm/coco.h>
 #include <asm/cpuid/api.h>
@@ -148,6 +149,16 @@ void *sev_shim_va(u64 pa)
 u64 sev_shim_shared_address(u64 pa)
 {
 	return cc_mkdec(pa);
+}
+
+/*
+ * Between private memory and memory that the host changes meanwhile. For the compiler that called this it is
+ * a function of another language: it can read nothing twice, nor take what it read for what is there.
+ */
+noinline void sev_shim_copy(void *to, const void *from, size_t len)
+{
+	memcpy(to, from, len);
+	barrier_data(to);
 }
 
 /* Bytes. */

@@ -30,6 +30,7 @@ int sev_shim_make_private(void *mem, int pages);
 u64 sev_shim_pa(const void *mem);
 u64 sev_shim_shared_address(u64 pa);
 void *sev_shim_va(u64 pa);
+void sev_shim_copy(void *to, const void *from, size_t len);
 u64 sev_shim_ram(void);
 unsigned int sev_shim_cpus(void);
 
