@@ -2,8 +2,9 @@
 """The measuring tools themselves: that they count what they say they count."""
 
 import json
+from types import SimpleNamespace
 
-from lab import bench, dma_bench, dma_table, plots
+from lab import bench, dma_bench, dma_table, flips, plots
 from lab.clients import dma_bench as dma_programs, sev_bench
 from lab.paths import CHECKOUT
 from lab.suites import contains, equal
@@ -134,6 +135,15 @@ def _dma(context, name, script, *options):
                          "--", "sh", "-c", script)
     equal(result.returncode, 0, f"status: {result.stderr}")
     return result.stdout.decode()
+
+
+def test_times_of_flips_are_not_those_of_filling_memory(context):
+    def lab(*arguments):
+        # As a VM with and one without these flags.
+        instructions, ns = (0, 2000) if "erms,fsrm" in arguments else (100, 9000)
+        lines = [f"sev_flip_bench: way={way} instructions={instructions} ns={ns}" for way in flips.TITLES]
+        return SimpleNamespace(returncode=0, stdout="\n".join(lines).encode(), stderr=b"")
+    equal(flips.measured(SimpleNamespace(lab=lab)), {way: [flips.Flip(100, 2000)] for way in flips.TITLES}, "figures")
 
 
 def test_direct_io_counts_what_copies_cost(context):

@@ -202,7 +202,7 @@ def test_status_is_read_quickly(context):
 
 def test_a_unit_costs_a_twentieth_of_single_pages(context):
     """In instructions, which do not depend on what else the machine does."""
-    cost = flips.measured(context)
+    cost = flips.counted(context)
     equal(len(cost["unit"]), 5, "rounds")
     unit, pages = (statistics.median(flip.instructions for flip in cost[way]) for way in ("unit", "pages"))
     equal(unit * 20 < pages, True, f"instructions of a unit {unit}, of single pages {pages}")
