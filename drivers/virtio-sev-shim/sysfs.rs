@@ -92,6 +92,13 @@ const FILES: [(&CStr, Tell); 14] = [
 /// Those that change; who polls them is woken.
 const COUNTERS: Range<usize> = 8..13;
 
+/// The files beside the features that there are here.
+fn files(facts: Option<&Facts>) -> &'static [(&'static CStr, Tell)] {
+    let files: &'static [_] = &FILES;
+    let has_vmpl = facts.is_some_and(|facts| facts.vmpl.is_some());
+    &files[..files.len() - usize::from(!has_vmpl)]
+}
+
 fn tell_bit(facts: &Facts, bit: SevStatus, out: &mut Formatter<'_>) -> fmt::Result {
     out.write_str(if facts.status.contains(bit) { "1" } else { "0" })
 }
@@ -150,8 +157,7 @@ impl Directory {
         for bit in SevStatus::BITS {
             names.push(CString::try_from_fmt(fmt!("{}", bit.sysfs))?, GFP_KERNEL)?;
         }
-        let has_vmpl = protection::facts().is_some_and(|facts| facts.vmpl.is_some());
-        for (name, _) in &FILES[..FILES.len() - usize::from(!has_vmpl)] {
+        for (name, _) in files(protection::facts()) {
             names.push(CString::try_from(*name)?, GFP_KERNEL)?;
         }
         let mut pointers = KVec::with_capacity(names.len(), GFP_KERNEL)?;
@@ -173,5 +179,93 @@ impl Drop for Directory {
 pub(crate) fn counters_changed() {
     for (name, _) in &FILES[COUNTERS] {
         ffi::notify(name);
+    }
+}
+
+#[cfg(CONFIG_VIRTIO_SEV_SHIM_KUNIT_TEST)]
+#[kunit_tests(sev_shim_status)]
+mod tests {
+    use super::*;
+    use memenc::status::EncryptionLeaf;
+
+    /// Of a VM whose SEV_STATUS says so, on a processor that offers all of it.
+    fn facts(status: u64) -> Facts {
+        let status = SevStatus::from_raw(status);
+        let leaf = EncryptionLeaf {
+            eax: 0x1f,
+            ebx: 51,
+            ecx: 0,
+            edx: 0,
+        };
+        let vmpl = status.contains(SevStatus::SEV_SNP).then_some(2);
+        Facts {
+            status,
+            protection: Protection::new(Some(leaf), status),
+            vmpl,
+        }
+    }
+
+    /// Which of these files does not say that.
+    fn wrong(facts: &Facts, expected: &[(&'static CStr, &'static str)]) -> Option<&'static CStr> {
+        let good = |(name, text): &&(&CStr, &str)| {
+            let mut buf = [0; 64];
+            let mut out = Formatter::new(&mut buf);
+            let index = FILES.iter().position(|(file, _)| file == name);
+            let told = index.map(|index| tell(SevStatus::BITS.len() + index, facts, &mut out));
+            let len = out.bytes_written();
+            told == Some(Ok(())) && &buf[..len] == text.as_bytes()
+        };
+        let mut wrong = expected.iter().filter(|file| !good(file));
+        wrong.next().map(|(name, _)| *name)
+    }
+
+    fn has_vmpl(facts: &Facts) -> bool {
+        files(Some(facts)).iter().any(|(name, _)| *name == c"vmpl")
+    }
+
+    #[test]
+    fn a_sev_es_guest_is_told_so() {
+        let facts = facts(0x3);
+        let expected = [
+            (c"protection", "SEV-ES"),
+            (c"sev", "1"),
+            (c"sev_es", "1"),
+            (c"sev_snp", "0"),
+            (c"sev_status", "0x0000000000000003"),
+            (c"unknown_status_bits", "0x0000000000000000"),
+            (c"c_bit", "51"),
+        ];
+        assert_eq!(wrong(&facts, &expected), None);
+        assert!(!has_vmpl(&facts));
+    }
+
+    #[test]
+    fn a_sev_snp_guest_is_told_so_and_its_level() {
+        let facts = facts(0x8000_0000_0000_0807);
+        let expected = [
+            (c"protection", "SEV-SNP"),
+            (c"sev_es", "1"),
+            (c"sev_snp", "1"),
+            (c"sev_status", "0x8000000000000807"),
+            (c"unknown_status_bits", "0x8000000000000000"),
+            (c"c_bit", "51"),
+            (c"vmpl", "2"),
+        ];
+        assert_eq!(wrong(&facts, &expected), None);
+        assert!(has_vmpl(&facts));
+    }
+
+    #[test]
+    fn under_vtom_there_is_no_c_bit() {
+        let expected = [(c"protection", "SEV-SNP"), (c"c_bit", "none")];
+        assert_eq!(wrong(&facts(0xf), &expected), None);
+    }
+
+    #[test]
+    fn what_cannot_be_is_called_a_contradiction() {
+        for status in [0x2, 0x5, 0x9, 0x21] {
+            let expected = [(c"protection", "contradiction"), (c"c_bit", "none")];
+            assert_eq!(wrong(&facts(status), &expected), None);
+        }
     }
 }

@@ -80,6 +80,34 @@ def test_a_sev_guest_is_told_what_protects_it(context):
     contains(lines, "virtio_sev_shim: no /dev/sev-guest: only SEV-SNP guests can ask the firmware", "log")
 
 
+# What SEV_STATUS says; then the protection, the C-bit, unknown bits, features besides SEV, and the log.
+STATUSES = (
+    (0x8000000100000001, "SEV", "39", 0x8000000100000000, set(), "SEV, C-bit 39 (SEV_STATUS 0x8000000100000001: SEV bit 32 (unknown) bit 63 (unknown))"),
+    (0x8000000000010001, "contradiction", "none", 0x8000000000000000, {"vmsa_reg_prot"},
+     "cannot tell what protects this VM: SEV_STATUS has VMSARegProt without SEV-ES"),
+)
+
+
+def test_whatever_the_status_register_says_is_told(context):
+    """What makes no sense, too. Of SEV-ES and SEV-SNP guests, in which no kernel runs here, KUnit knows."""
+    share = context.directory
+    (share / "sev-textfile").write_bytes((SAMPLES / "sev-textfile/sev-textfile.sh").read_bytes())
+    for status, protection, c_bit, unknown, features, log in STATUSES:
+        script = f"cd {SYSFS}; grep -s . *; echo --; grep . features/*; echo --; sh /mnt/share/sev-textfile; dmesg | grep -o 'virtio_sev_shim: .*'"
+        output = inside(context, script, *QUICK, "--sev-status", hex(status), "--share", share)
+        own, bits, told = output.split("--\n")
+        wanted = {"protection": protection, "sev": "1", "sev_es": "0", "sev_snp": "0", "sev_status": f"{status:#018x}",
+                  "unknown_status_bits": f"{unknown:#018x}", "c_bit": c_bit}
+        equal({name: files(own)[name] for name in wanted}, wanted, f"files with {status:#x}")
+        equal(files(bits), {name: "01"[name in {"sev", *features}] for name in FEATURES}, f"features with {status:#x}")
+        lines = told.splitlines()
+        contains(lines, f'sev_guest_info{{protection="{protection}",sev_status="{status:#018x}",c_bit="{c_bit}",guest_requests="none"}} 1',
+                 "the exporter")
+        for feature in FEATURES:
+            contains(lines, f'sev_guest_feature{{feature="{feature}"}} {"01"[feature in {"sev", *features}]}', "the exporter")
+        contains(lines, f"virtio_sev_shim: {log}", "log")
+
+
 def test_other_machines_are_told_that_there_is_no_sev(context):
     script = f"modprobe virtio_sev_shim; cat {SYSFS}/protection {SYSFS}/c_bit {SYSFS}/sev_status; modprobe sev_shared_pages_sample; " \
              "dmesg | grep -o 'virtio_sev_shim: .*'; rmmod sev_shared_pages_sample virtio_sev_shim; dmesg | grep unloaded"
