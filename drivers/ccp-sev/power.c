@@ -25,9 +25,12 @@ static int on_sleep(struct notifier_block *nb, unsigned long action, void *data)
 	switch (action) {
 	case PM_SUSPEND_PREPARE:
 	case PM_HIBERNATION_PREPARE:
+	/* This kernel ends, and the one that is restored has a TMR of its own. */
+	case PM_RESTORE_PREPARE:
 		return notifier_from_errno(ccp_sev_before_sleep());
 	case PM_POST_SUSPEND:
 	case PM_POST_HIBERNATION:
+	case PM_POST_RESTORE:
 		ccp_sev_after_sleep();
 		return NOTIFY_DONE;
 	default:
