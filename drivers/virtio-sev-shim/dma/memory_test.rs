@@ -3,7 +3,6 @@
 //! KUnit: how the pool grows and shrinks, and who has which place in it.
 
 use kernel::prelude::*;
-
 use memenc::{
     pool::CHUNK_BYTES,
     shares::Shares, //
