@@ -40,6 +40,13 @@ def test_a_lost_interrupt_costs_milliseconds(context):
                 "SEV: PDH_GEN completed without its interrupt"], "a lost interrupt")
 
 
+def test_an_interrupt_that_is_late_costs_milliseconds(context):
+    got = lines(context, "call pdh_gen; all_lines | sed -n '/PDH_GEN/s/ ([0-9]* so far)//p'; sleep 1; call get_id2; lines",
+                "late:20:PDH_GEN", "late-irq:700:PDH_GEN")
+    equal(got, ["pdh_gen rw OK error=0", "SEV: PDH_GEN completed without its interrupt", "get_id2 rw OK error=0"],
+          "an answer in time, its interrupt when nobody waits any more")
+
+
 def test_interrupts_that_are_late_early_double_or_for_nothing(context):
     got = lines(context, "call get_id2; call pdh_gen; lines", "late:300:GET_ID", "early-irq", "double-irq", "spurious-irq")
     equal(got, ["get_id2 rw OK error=0", "pdh_gen rw OK error=0"], "with all of them, and the log has nothing to say")
@@ -113,9 +120,10 @@ def test_a_reset_request_to_a_psp_that_stays_silent_fails(context):
 
 def test_a_device_that_vanishes_in_mid_flight(context):
     got = lines(context, """call pdh_gen; call platform_status; lines
+        /bin/echo 1 2>&1 >$device/sev_reset | grep -o 'No such device'
         echo 1 >$device/remove; ls /dev/sev /sys/kernel/debug/ccp/ 2>&1""", "vanish:PDH_GEN",
                 status=2)
-    equal(got[:2], ["pdh_gen rw ENODEV error=0x5a5a5a5a", "status ro ENODEV error=0x5a5a5a5a"], "answers")
+    equal(got[:3], ["pdh_gen rw ENODEV error=0x5a5a5a5a", "status ro ENODEV error=0x5a5a5a5a", "No such device"], "answers")
     contains("\n".join(got), "cannot access '/dev/sev'", "after its removal")
 
 
@@ -125,13 +133,16 @@ def test_garbage_is_a_status_like_any_other(context):
           "garbage in the response register")
 
 
-def test_registers_of_all_ones_are_a_device_that_is_gone(context):
+def test_a_response_of_all_ones_is_a_device_that_is_gone(context):
+    gone = ["pdh_gen rw ENODEV error=0x5a5a5a5a", "status ro ENODEV error=0x5a5a5a5a"]
     got = lines(context, """
-        call pdh_gen; call platform_status; /bin/echo 1 2>&1 >$device/sev_reset | grep -o 'No such device'; lines
-        echo ${device##*/} >/sys/bus/pci/drivers/ccp/unbind; echo ${device##*/} >/sys/bus/pci/drivers/ccp/bind; lines >/dev/null
-        call pdh_gen""", "garbage:0xffffffff:PDH_GEN:1")
-    equal(got, ["pdh_gen rw ENODEV error=0x5a5a5a5a", "status ro ENODEV error=0x5a5a5a5a", "No such device", "pdh_gen rw OK error=0"],
-          "answers, of which the log has nothing, and after bind")
+        call pdh_gen; call platform_status; lines; echo 1 >$device/sev_reset; lines; call pdh_gen
+        call get_id2; call platform_status; lines
+        for way in unbind bind; do echo ${device##*/} >/sys/bus/pci/drivers/ccp/$way; done; lines >/dev/null
+        call get_id2""", "garbage:0xffffffff:PDH_GEN:1", "garbage:0xffffffff:GET_ID:1")
+    equal(got, [*gone, "SEV: reset: the PSP answers again", "pdh_gen rw OK error=0",
+                gone[0].replace("pdh_gen", "get_id2"), gone[1], "get_id2 rw OK error=0"],
+          "answers, of which the log has nothing; after a reset, and after bind")
 
 
 def test_a_slow_command_is_waited_for_as_long_as_the_parameter_says(context):

@@ -25,7 +25,7 @@ use crate::{
 use fault::{Effect, Faults, Kind};
 use latency::Latency;
 use ring::{Entry, Next, Ring};
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 use vfio_device::config::ConfigSpace;
 
 /// CMDRESP, request view: interrupt on completion.
@@ -48,6 +48,15 @@ enum Source {
     Queue(Entry),
 }
 
+/// When a completion's interrupt comes.
+#[derive(Clone, Copy, Debug)]
+struct Interrupts {
+    /// So long after the completion.
+    late: Duration,
+    /// And once more.
+    again: bool,
+}
+
 /// A command that is taken and not yet completed.
 #[derive(Clone, Copy, Debug)]
 struct Running {
@@ -56,8 +65,7 @@ struct Running {
     interrupt: bool,
     /// What the response register holds afterwards instead of the status.
     garbage: Option<u32>,
-    /// The interrupt comes twice.
-    interrupts_again: bool,
+    interrupts: Interrupts,
     /// `None`: never.
     due: Option<Duration>,
 }
@@ -86,8 +94,8 @@ pub struct Device {
     inten: u32,
     intsts: u32,
     running: Option<Running>,
-    /// When an interrupt comes that nothing has caused.
-    stray_interrupt: Option<Duration>,
+    /// When interrupts come apart from completions.
+    stray_interrupts: BTreeSet<Duration>,
     /// In ring buffer mode.
     ring: Option<Ring>,
     /// Not there any more, by [`Kind::Vanish`].
@@ -111,7 +119,7 @@ impl Device {
             inten: 0,
             intsts: 0,
             running: None,
-            stray_interrupt: None,
+            stray_interrupts: BTreeSet::new(),
             ring: None,
             vanished: false,
             accesses: Accesses::default(),
@@ -124,7 +132,8 @@ impl Device {
         self.config = pci_config::psp(self.model);
         self.cmdresp = RESPONSE;
         (self.addr_lo, self.addr_hi, self.inten, self.intsts) = (0, 0, 0, 0);
-        (self.running, self.stray_interrupt) = (None, None);
+        self.running = None;
+        self.stray_interrupts.clear();
         self.ring = None;
         self.vanished = false;
         self.accesses = Accesses::default();
@@ -189,7 +198,9 @@ impl Device {
     #[must_use]
     pub fn next_event(&self) -> Option<Duration> {
         let due = self.running.and_then(|running| running.due);
-        due.into_iter().chain(self.stray_interrupt).min()
+        due.into_iter()
+            .chain(self.stray_interrupts.first().copied())
+            .min()
     }
 
     /// Lets time pass: publishes a late command whose time has come, and in ring buffer mode goes on with
@@ -202,16 +213,22 @@ impl Device {
             Some((running, due))
         }) {
             self.running = None;
-            outcome.interrupt |= self.complete(running, memory);
-            if running.interrupt && running.interrupts_again {
-                self.stray_interrupt = Some(due + BETWEEN_INTERRUPTS);
+            self.complete(running, memory);
+            if running.interrupt {
+                let Interrupts { late, again } = running.interrupts;
+                let at = due.saturating_add(late);
+                self.stray_interrupts.insert(at);
+                if again {
+                    self.stray_interrupts
+                        .insert(at.saturating_add(BETWEEN_INTERRUPTS));
+                }
             }
             if matches!(running.source, Source::Queue(_)) {
                 outcome.add(self.take_next(memory, due));
             }
         }
-        if self.stray_interrupt.is_some_and(|due| due <= now) {
-            self.stray_interrupt = None;
+        while self.stray_interrupts.first().is_some_and(|&due| due <= now) {
+            self.stray_interrupts.pop_first();
             outcome.interrupt |= self.raise();
         }
         outcome
@@ -345,11 +362,17 @@ impl Device {
                 status: status.unwrap_or(Status::SUCCESS),
                 interrupt,
                 garbage: effect.garbage,
-                interrupts_again: effect.double_irq,
+                interrupts: Interrupts {
+                    late: effect.late_irq,
+                    again: effect.double_irq,
+                },
                 due: status.map(|_| now.saturating_add(self.duration(id, &effect))),
             });
         }
-        self.vanished = effect.vanish;
+        if effect.vanish {
+            self.vanished = true;
+            self.stray_interrupts.clear();
+        }
         let early = effect.early_irq && self.raise();
         let spurious = effect.spurious_irq && self.inten & INT_COMMAND_COMPLETE != 0;
         Outcome {
@@ -383,8 +406,8 @@ impl Device {
         (u64::from(self.addr_hi) << 32) | u64::from(self.addr_lo)
     }
 
-    /// Publishes a completed command; true when the interrupt is to be raised.
-    fn complete(&mut self, running: Running, memory: &mut dyn GuestMemory) -> bool {
+    /// Publishes a completed command.
+    fn complete(&mut self, running: Running, memory: &mut dyn GuestMemory) {
         match (running.source, &mut self.ring) {
             (Source::Queue(entry), Some(ring)) => {
                 ring.finish(entry, running.status, memory);
@@ -405,7 +428,6 @@ impl Device {
             (None, Some(_)) => self.ring = None,
             _ => {}
         }
-        running.interrupt && self.raise()
     }
 
     /// Ends the ring buffer mode because of what CMDRESP holds. A mailbox command there is not run.

@@ -336,6 +336,26 @@ fn fault_double_irq_interrupts_for_nothing() {
 }
 
 #[test]
+fn fault_late_irq_delays_the_interrupt_alone() {
+    let mut machine = Machine::new(&MILAN, &["late-irq:50:NOP"]);
+    machine.enable_interrupts();
+    let late = Duration::from_millis(50);
+    assert!(!machine.command(id::NOP, IOC).interrupt);
+    assert_eq!(machine.response(), READY, "answered");
+    assert_eq!(machine.read(MILAN.registers.intsts), 0, "not pending");
+    assert_eq!(machine.device.next_event(), Some(NOW + late));
+    // Meanwhile there are others, each with an interrupt of its own.
+    machine.now += late / 2;
+    assert!(machine.command(id::DF_FLUSH, IOC).interrupt);
+    machine.write(MILAN.registers.intsts, COMPLETE);
+    assert!(!machine.command(id::NOP, IOC).interrupt);
+    for (after, due) in [(late, true), (late, false), (late * 3 / 2, true)] {
+        assert_eq!(machine.tick(NOW + after).interrupt, due, "{after:?}");
+    }
+    assert_eq!(machine.device.next_event(), None);
+}
+
+#[test]
 fn fault_garbage_is_what_the_response_register_holds() {
     let mut machine = Machine::new(&MILAN, &["garbage:0xdeadbeef:NOP:1"]);
     machine.command(id::NOP, 0);

@@ -214,7 +214,7 @@ fn an_unknown_status_keeps_its_number() {
 
 #[test]
 fn interrupts_for_nothing_cost_nothing() {
-    for fault in ["early-irq", "spurious-irq", "double-irq"] {
+    for fault in ["early-irq", "spurious-irq", "double-irq", "late-irq:1"] {
         let (world, mut core) = milan(&[fault, "late:3:any"]);
         for _ in 0..5 {
             assert_eq!(state(&mut core), PlatformState::Uninit, "{fault}");
@@ -225,6 +225,18 @@ fn interrupts_for_nothing_cost_nothing() {
         let now = world.machine().now;
         assert!(now < Duration::from_millis(100), "{fault}: {now:?}");
     }
+}
+
+#[test]
+fn an_interrupt_that_comes_after_the_next_command_is_no_answer_to_it() {
+    let (world, mut core) = milan(&["late-irq:40:PLATFORM_STATUS:1", "late:20:any"]);
+    for _ in 0..5 {
+        let before = world.machine().now;
+        assert_eq!(state(&mut core), PlatformState::Uninit);
+        let took = world.machine().now - before;
+        assert!(took <= Duration::from_millis(31), "{took:?}");
+    }
+    assert_eq!(world.ledger().lost_interrupts, 1, "the late one");
 }
 
 #[test]

@@ -32,6 +32,8 @@ pub enum Kind {
     SpuriousIrq,
     /// The interrupt of the completion comes a second time, a millisecond later.
     DoubleIrq,
+    /// The interrupt of the completion comes this much after it.
+    LateIrq(Duration),
     /// The command completes this much later.
     Late(Duration),
     /// The command takes so many times as long as it would.
@@ -140,6 +142,7 @@ pub(super) struct Effect {
     pub(super) early_irq: bool,
     pub(super) spurious_irq: bool,
     pub(super) double_irq: bool,
+    pub(super) late_irq: Duration,
     pub(super) state_loss: bool,
     pub(super) garbage: Option<u32>,
     pub(super) delay: Duration,
@@ -192,6 +195,7 @@ impl Faults {
                 Kind::DoubleIrq => effect.double_irq = true,
                 Kind::StateLoss => effect.state_loss = true,
                 Kind::Garbage(word) => effect.garbage = Some(word),
+                Kind::LateIrq(delay) => effect.late_irq = delay,
                 Kind::Late(delay) => effect.delay = delay,
                 Kind::Slow(factor) => effect.slow = Some(factor),
                 Kind::Status(status) => effect.over.status = Some(status),
@@ -239,6 +243,10 @@ mod tests {
             ),
             ("early-irq:any:1", fault(Kind::EarlyIrq, None, Some(1))),
             ("double-irq:4", fault(Kind::DoubleIrq, Some(4), None)),
+            (
+                "late-irq:5:any:1",
+                fault(Kind::LateIrq(Duration::from_millis(5)), None, Some(1)),
+            ),
             ("state-loss", fault(Kind::StateLoss, None, None)),
             ("vanish:any", fault(Kind::Vanish, None, None)),
             ("vanish:INIT", fault(Kind::Vanish, Some(1), None)),
@@ -265,6 +273,8 @@ mod tests {
             "late:",
             "late:x",
             "late:-1",
+            "late-irq",
+            "late-irq:x",
             "status",
             "status:70000",
             "length",

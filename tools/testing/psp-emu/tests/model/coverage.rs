@@ -45,6 +45,7 @@ fn fault_name(kind: Kind) -> &'static str {
         Kind::EarlyIrq => "early-irq",
         Kind::SpuriousIrq => "spurious-irq",
         Kind::DoubleIrq => "double-irq",
+        Kind::LateIrq(_) => "late-irq",
         Kind::Late(_) => "late",
         Kind::Slow(_) => "slow",
         Kind::Status(_) => "status",

@@ -130,7 +130,8 @@ fn kind(dice: &mut Dice) -> Kind {
         6..=8 => Kind::LostIrq,
         9 | 10 => Kind::EarlyIrq,
         11 | 12 => Kind::SpuriousIrq,
-        13 | 14 => Kind::DoubleIrq,
+        13 => Kind::DoubleIrq,
+        14 => Kind::LateIrq(Duration::from_millis(dice.choose(&[1, 50, 2000]))),
         15..=20 => Kind::Late(Duration::from_millis(
             dice.choose(&[1, 30, 900, 7000, 90_000, 130_000]),
         )),

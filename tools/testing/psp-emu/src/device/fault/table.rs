@@ -35,8 +35,14 @@ pub struct Description {
     pub(super) kind: fn(&str) -> Option<Kind>,
 }
 
+const MILLISECONDS: &str = "number of milliseconds";
+
+fn milliseconds(text: &str) -> Option<Duration> {
+    Some(Duration::from_millis(number(text)?.into()))
+}
+
 /// All kinds of faults.
-pub static FAULTS: [Description; 15] = [
+pub static FAULTS: [Description; 16] = [
     Description {
         name: "all-ones",
         argument: None,
@@ -118,18 +124,26 @@ pub static FAULTS: [Description; 15] = [
         kind: |_| Some(Kind::DoubleIrq),
     },
     Description {
+        name: "late-irq",
+        argument: Some(Argument {
+            placeholder: "MS",
+            what: MILLISECONDS,
+        }),
+        scope: Scope::Commands,
+        effect: "the command completes in time, its interrupt comes MS milliseconds later",
+        example: "late-irq:100:GET_ID",
+        kind: |text| milliseconds(text).map(Kind::LateIrq),
+    },
+    Description {
         name: "late",
         argument: Some(Argument {
             placeholder: "MS",
-            what: "number of milliseconds",
+            what: MILLISECONDS,
         }),
         scope: Scope::Commands,
         effect: "the command completes MS milliseconds later",
         example: "late:50:PEK_CSR",
-        kind: |text| {
-            let ms = number(text)?;
-            Some(Kind::Late(Duration::from_millis(ms.into())))
-        },
+        kind: |text| milliseconds(text).map(Kind::Late),
     },
     Description {
         name: "slow",
