@@ -50,6 +50,8 @@ pub(crate) trait Registers {
     fn cmdresp(&self) -> Result<CmdResp, Gone>;
     /// Starts a command: address low, high, then the command word, which is what the PSP waits for.
     fn ring(&self, lo: u32, hi: u32, cmdresp: CmdResp) -> Result<(), Gone>;
+    /// Whether the capabilities can be read.
+    fn is_there(&self) -> bool;
     /// Turns all interrupts on or off.
     fn enable_interrupts(&self, on: bool) -> Result<(), Gone>;
 }
@@ -149,6 +151,10 @@ impl<R: Registers> Host for KernelHost<R> {
     fn ring(&mut self, lo: u32, hi: u32, cmdresp: CmdResp) -> Result<(), Gone> {
         self.shared.done.forget();
         self.shared.regs.ring(lo, hi, cmdresp)
+    }
+
+    fn is_there(&mut self) -> bool {
+        self.shared.regs.is_there()
     }
 
     fn enable_interrupts(&mut self) {
@@ -270,6 +276,10 @@ mod tests {
             self.rings.fetch_add(1, Relaxed);
             self.cmdresp.store(self.answer.load(Relaxed), Relaxed);
             Ok(())
+        }
+
+        fn is_there(&self) -> bool {
+            true
         }
 
         fn enable_interrupts(&self, _on: bool) -> Result<(), Gone> {

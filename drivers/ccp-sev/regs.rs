@@ -95,6 +95,10 @@ impl Registers for Regs {
         })
     }
 
+    fn is_there(&self) -> bool {
+        matches!(self.capabilities(), Ok(Some(_)))
+    }
+
     fn enable_interrupts(&self, on: bool) -> Result<(), Gone> {
         self.write(self.map.inten, if on { u32::MAX } else { 0 })
     }

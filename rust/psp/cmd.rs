@@ -16,6 +16,7 @@ use crate::status::FwStatus;
 pub mod guest;
 pub mod platform;
 pub mod snp;
+pub mod subject;
 
 /// Most bytes a command buffer may have: it must lie within one page.
 pub const CMD_BUF_LEN: usize = 4096;

@@ -8,14 +8,17 @@
 mod books;
 mod data;
 mod ends;
+mod guests;
 mod init;
 mod update;
 
 pub use data::NvTaken;
 
 use data::Nv;
+use guests::Guests;
 
 use crate::cmd::platform::{FwVersion, PlatformStatus, Status};
+use crate::cmd::subject::Subject;
 use crate::cmd::{CmdId, Command, Completed, ReplyError};
 use crate::error::{CmdError, Errno};
 use crate::exchange::{Exchange, Lent};
@@ -55,6 +58,7 @@ pub struct Driver<H: Host> {
     closed: Option<Errno>,
     /// Commands that were refused since the PSP fell silent.
     refused: u32,
+    guests: Guests,
 }
 
 /// Why an INIT failed, with what its caller's `error` field gets.
@@ -115,6 +119,7 @@ impl<H: Host> Driver<H> {
             flush_owed: false,
             closed: None,
             refused: 0,
+            guests: Guests::new(),
         }
     }
 
@@ -183,10 +188,15 @@ impl<H: Host> Driver<H> {
         bytes: &mut [u8],
         lent: Lent<'_, H::Memory>,
     ) -> Result<FwStatus, CmdError> {
+        // The answer overwrites parts of it.
+        let subject = Subject::of(id, bytes);
         let status = self
             .exchange
             .send_raw(&mut self.host, id, bytes, lent, Patience::Endless);
         self.note(id, status);
+        if let Ok(status) = status {
+            self.note_guest(id, subject, status);
+        }
         status
     }
 
@@ -211,9 +221,8 @@ impl<H: Host> Driver<H> {
                     nv.changed = true;
                 }
             }
-            // Somebody else initialised it, who may not have come to the flush.
-            (_, Given::No) => self.flush_owed |= !self.is_initialised(),
-            (_, Given::Yes) => {}
+            // Given::No: somebody else initialised it; init() does it anew.
+            (_, Given::No | Given::Yes) => {}
         }
         self.state = Some(status.state);
         self.host

@@ -114,6 +114,9 @@ pub trait Host {
     /// [`Gone`]; the command was not started then.
     fn ring(&mut self, lo: u32, hi: u32, cmdresp: CmdResp) -> Result<(), Gone>;
 
+    /// Whether registers other than CMDRESP can be read, and not as all ones.
+    fn is_there(&mut self) -> bool;
+
     /// Has the PSP send interrupts, which it does not after a reset of its own. A device that is gone is no
     /// matter: the next command will tell.
     fn enable_interrupts(&mut self);

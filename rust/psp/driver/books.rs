@@ -5,7 +5,7 @@
 use super::{Driver, Given};
 use crate::cmd::CmdId;
 use crate::error::{CmdError, WithHint};
-use crate::host::{Host, Level};
+use crate::host::{Host, Level, Memory};
 use crate::ledger::{Failure, InitKind};
 use crate::mailbox::Fault;
 use crate::platform::PlatformState;
@@ -67,7 +67,12 @@ impl<H: Host> Driver<H> {
             CmdId::InitEx => InitKind::InitEx,
             _ => InitKind::Init,
         };
-        self.host.ledger(|ledger| ledger.init = Some(kind));
+        let tmr = self.tmr.as_ref().filter(|_| !self.without_tmr);
+        let tmr_len = tmr.map(Memory::len);
+        self.host.ledger(|ledger| {
+            ledger.init = Some(kind);
+            ledger.tmr_len = tmr_len;
+        });
     }
 
     /// The platform is in UNINIT: what the firmware had is the driver's again.

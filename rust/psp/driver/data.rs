@@ -93,7 +93,10 @@ impl<H: Host> Driver<H> {
     /// Takes memory for a TMR, if there is none yet.
     pub fn give_tmr(&mut self, tmr: H::Memory) {
         if self.tmr.is_none() {
-            self.host.ledger(|ledger| ledger.tmr_len = Some(tmr.len()));
+            // One that comes after INIT is not the firmware's until the next.
+            if !self.may_be_initialised() {
+                self.host.ledger(|ledger| ledger.tmr_len = Some(tmr.len()));
+            }
             self.tmr = Some(tmr);
         }
     }

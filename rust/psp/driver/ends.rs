@@ -24,6 +24,8 @@ impl<H: Host> Driver<H> {
         }
         match self.status() {
             Err(CmdError::Mailbox(Fault::Dead)) => {}
+            // CMDRESP holds nonsense if the device is there all the same.
+            Err(CmdError::Mailbox(Fault::Gone)) if self.host.is_there() => {}
             answered => return answered,
         }
         let bytes = self.exchange.give_up(cmd_buf);

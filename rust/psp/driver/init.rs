@@ -13,7 +13,8 @@ use crate::status::FwStatus;
 use crate::uapi::NO_FW_CALL;
 
 impl<H: Host> Driver<H> {
-    /// Initialises the platform if it is not: INIT or INIT_EX, WBINVD on all CPUs, DF_FLUSH.
+    /// Initialises the platform if it is not, or not by this driver: SHUTDOWN, INIT or INIT_EX, WBINVD on
+    /// all CPUs, DF_FLUSH.
     ///
     /// # Errors
     ///
@@ -28,7 +29,14 @@ impl<H: Host> Driver<H> {
         if let Some(errno) = self.closed {
             return Err(no_call(errno.into()));
         }
-        if self.state().map_err(no_call)? == PlatformState::Uninit {
+        if self.state().map_err(no_call)? != PlatformState::Uninit && self.given == Given::No {
+            // TMR and non-volatile data that somebody else gave the firmware are ordinary memory now.
+            self.shutdown().map_err(|cause| InitError {
+                cause,
+                fw_error: cause.fw_error().unwrap_or(NO_FW_CALL),
+            })?;
+        }
+        if self.state == Some(PlatformState::Uninit) {
             self.init_command()?;
         }
         if !self.flush_owed {

@@ -180,9 +180,13 @@ def test_a_guest_does_not_move_against_its_policy_or_changed(context):
 
 def test_errors_name_command_errno_and_status(context):
     faults = ("--fault", "status:0x3:PDH_CERT_EXPORT:1", "--fault", "status:0x17:LAUNCH_FINISH")
-    script = f"for i in 1 2; do sev-launch launch {CERTS} 2>&1 >/dev/null; done"
-    contains(finish(start(context, script, *faults), 1), f"sev-launch: PDH_CERT_EXPORT: {REFUSED} 0x3 INVALID_CONFIG\n"
+    script = f"for i in 1 2; do sev-launch launch {CERTS} 2>&1 >/dev/null; done; dmesg | grep -o 'SEV: LAUNCH.*'"
+    lines = finish(start(context, script, *faults))
+    contains(lines, f"sev-launch: PDH_CERT_EXPORT: {REFUSED} 0x3 INVALID_CONFIG\n"
              f"sev-launch: KVM_SEV_LAUNCH_FINISH: {REFUSED} 0x17 RESOURCE_LIMIT\n", "two errors")
+    said = lines.splitlines()[2:]
+    if len(said) != 1 or not re.fullmatch(r"SEV: LAUNCH_FINISH of guest 1 \(ASID \d+\) failed 0x0017 \(RESOURCE_LIMIT\), rc -5", said[0]):
+        raise Failure(f"the log has which guest it was: {said}")
 
 
 def test_what_is_not_a_guest_is_not_received(context):

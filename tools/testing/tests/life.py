@@ -271,6 +271,32 @@ def test_a_suspicious_state_of_the_kernel_before_is_cleaned_up(context):
                                 "pdh_gen rw OK error=0"], "what is said")
 
 
+def test_a_platform_that_will_not_be_shut_down_is_not_taken_over(context):
+    """Its TMR and its data are memory of whoever was before; the first guest tries again."""
+    share, trace = sev_ioctl(context), context.directory / "trace"
+    (share / "guest.py").write_text(INITIALISE)
+    output = host(context, FUNCTIONS + """
+        echo ${device##*/} >/sys/bus/pci/drivers/ccp/unbind; lines >/dev/null
+        echo ${device##*/} >/sys/bus/pci/drivers/ccp/bind; lines | grep 'SEV: '
+        for i in 1 2; do python3 /mnt/share/guest.py; lines; done""",
+                  "--share", share, "--trace", trace, "--fault", "status:0x14:SHUTDOWN:3")
+    refused = "SEV: failed to SHUTDOWN 0x0014 (HWERROR_UNSAFE), rc -5: power-cycle the machine before it is trusted with guests"
+    equal(output.splitlines(), ["SEV: left initialised by a kernel before this one, shutting it down", refused,
+                                "refused: errno 5", refused, "initialised", "SEV API:1.55 build:21"], "what is said")
+    equal(commands(trace)[-7:], ["SHUTDOWN", "PLATFORM_STATUS", "SHUTDOWN", "SHUTDOWN", "SHUTDOWN", "INIT", "DF_FLUSH"],
+          "at unbind, at bind, for the first guest, for the second")
+
+
+# Tries to begin a SEV guest.
+INITIALISE = GUEST.split("op(22")[0] + """
+try:
+    op(22, bytes(64))
+    print("initialised")
+except OSError as error:
+    print("refused: errno", error.errno)
+"""
+
+
 def test_the_debug_kernel_has_nothing_to_say_about_any_of_it(context):
     """KASAN, lockdep and kmemleak over the file of the data, reports, traces, a killed caller, a reset and updates."""
     share = sev_ioctl(context)

@@ -330,6 +330,26 @@ fn sev_reset_of_a_psp_that_has_answered_leaks_nothing() {
 }
 
 #[test]
+fn sev_reset_gets_over_all_ones_in_cmdresp_alone() {
+    let (world, mut core) = milan(&["garbage:0xffffffff:GET_ID:1"]);
+    assert_eq!(get_id(&world, &mut core).0, Err(fault(Fault::Gone)));
+    assert_eq!(core.status(), Err(fault(Fault::Gone)));
+    let cmd_buf = world.alloc(4096).unwrap();
+    assert_eq!(core.recover(cmd_buf).unwrap().state, PlatformState::Uninit);
+    core.status().unwrap();
+    // A device that is not there is not asked, and costs no memory.
+    let (world, mut core) = milan(&["vanish:GET_ID"]);
+    get_id(&world, &mut core).0.unwrap_err();
+    for _ in 0..2 {
+        let recovered = core.recover(world.alloc(4096).unwrap());
+        assert_eq!(recovered, Err(fault(Fault::Gone)));
+    }
+    assert_eq!(world.pages(), (2, 0), "what the firmware had, and no more");
+    drop(core);
+    assert_eq!(world.pages(), (0, 2));
+}
+
+#[test]
 fn sev_reset_of_a_psp_that_stays_silent_fails_and_can_be_tried_again() {
     let (world, mut core) = milan(&["forgotten:any:2"]);
     core.status().unwrap_err();

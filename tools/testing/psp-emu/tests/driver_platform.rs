@@ -99,10 +99,12 @@ fn without_memory_for_a_tmr_there_is_sev_without_es() {
         "SEV: TMR allocation failed, SEV-ES support unavailable"
     ));
     assert!(!core.has_tmr() && !core.status().unwrap().es);
-    core.shutdown().unwrap();
     core.give_tmr(world.alloc(1 << 20).unwrap());
+    assert_eq!(world.ledger().tmr_len, None, "not the firmware's");
+    core.shutdown().unwrap();
     core.init().unwrap();
     assert!(core.status().unwrap().es);
+    assert_eq!(world.ledger().tmr_len, Some(1 << 20));
     core.shutdown().unwrap();
 }
 
@@ -442,18 +444,23 @@ fn guests_are_kvms_business_and_come_and_go() {
 }
 
 #[test]
-fn a_platform_that_another_kernel_left_initialised_is_found_so() {
-    let (world, mut core) = milan(&[]);
+fn a_platform_that_another_kernel_left_initialised_is_initialised_anew() {
+    // The TMR that it was given is ordinary memory of this kernel's, until SHUTDOWN is not refused.
+    let (world, mut core) = milan(&["status:0x14:SHUTDOWN:1"]);
     core.init().unwrap();
     world.commands();
     let mut next = world.driver(true, false);
     assert_eq!(next.status().unwrap().state, PlatformState::Init);
+    let refused = InitError {
+        cause: CmdError::Firmware(FwStatus::HWERROR_UNSAFE),
+        fw_error: 0x14,
+    };
+    assert_eq!(next.init(), Err(refused));
+    assert_eq!(world.commands(), [0x004, 0x002]);
     next.init().unwrap();
-    assert_eq!(
-        world.commands(),
-        [0x004, 0x00a],
-        "whether it flushed, nobody knows"
-    );
+    assert_eq!(world.commands(), [0x002, 0x001, 0x00a]);
+    next.init().unwrap();
+    assert_eq!(world.commands(), NONE, "it is ours");
     next.shutdown().unwrap();
     assert_eq!(world.state(), UNINIT);
     // Nobody frees what was that kernel's.

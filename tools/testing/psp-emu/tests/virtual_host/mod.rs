@@ -363,6 +363,10 @@ impl Host for VirtualHost {
         Ok(cmdresp)
     }
 
+    fn is_there(&mut self) -> bool {
+        !self.0.machine().is_gone()
+    }
+
     fn enable_interrupts(&mut self) {
         let machine = &mut *self.0.machine();
         if !machine.unbound {
