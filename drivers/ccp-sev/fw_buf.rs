@@ -74,6 +74,35 @@ impl FwBuf {
         self.read(&mut out).map_err(|OutOfBounds| EINVAL)?;
         Ok(out)
     }
+
+    /// Copies its first `len` bytes to memory that need not be initialised.
+    ///
+    /// # Errors
+    ///
+    /// [`OutOfBounds`] if it has fewer; nothing is copied then.
+    ///
+    /// # Safety
+    ///
+    /// `to` is valid for writing `len` bytes.
+    pub(crate) unsafe fn read_to(&self, to: *mut u8, len: usize) -> Result<(), OutOfBounds> {
+        if len > self.len {
+            return Err(OutOfBounds);
+        }
+        let rest_at = len / 8 * 8;
+        for i in 0..len / 8 {
+            // SAFETY: All of the word is below `len`. By the type invariant that much is ours, and pages are
+            // aligned for words; by this function's own requirements that much may be written.
+            unsafe {
+                let word = self.mem.cast::<u64>().add(i).read_volatile();
+                to.cast::<u64>().add(i).write_unaligned(word);
+            }
+        }
+        for i in rest_at..len {
+            // SAFETY: As above, for a byte.
+            unsafe { to.add(i).write(self.mem.add(i).read_volatile()) };
+        }
+        Ok(())
+    }
 }
 
 impl Memory for FwBuf {
@@ -111,22 +140,8 @@ impl Memory for FwBuf {
     }
 
     fn read(&self, out: &mut [u8]) -> Result<(), OutOfBounds> {
-        if out.len() > self.len {
-            return Err(OutOfBounds);
-        }
-        let rest_at = out.len() / 8 * 8;
-        let mut words = out.chunks_exact_mut(8);
-        for (i, word) in words.by_ref().enumerate() {
-            // SAFETY: All of the word is below `len`, and by the type invariant that much is ours; pages are
-            // aligned for words.
-            let value = unsafe { self.mem.cast::<u64>().add(i).read_volatile() };
-            word.copy_from_slice(&value.to_ne_bytes());
-        }
-        for (i, byte) in words.into_remainder().iter_mut().enumerate() {
-            // SAFETY: `rest_at + i` is below `len`, and by the type invariant that much is ours.
-            *byte = unsafe { self.mem.add(rest_at + i).read_volatile() };
-        }
-        Ok(())
+        // SAFETY: The slice is valid for writing its length.
+        unsafe { self.read_to(out.as_mut_ptr(), out.len()) }
     }
 
     fn fill(&mut self, byte: u8) {

@@ -109,13 +109,11 @@ unsafe fn send(id: CmdId, data: *mut c_void, patience: Patience) -> Result<FwSta
     // Whatever the status, as when the firmware writes to the caller's memory itself.
     for (output, buf) in outputs.iter().flatten().zip(bufs.iter().flatten()) {
         output.point(bytes, output.addr);
+        let to = ffi::psp_addr_to_virt(output.addr);
+        // CAST: as above.
         // SAFETY: By this function's own requirements it is the caller's, in the direct map, and has as
-        // many bytes; the caller lets us write to it until we return. Any bytes are valid for a `u8`, and
-        // `read` only writes them.
-        let out = unsafe {
-            core::slice::from_raw_parts_mut(ffi::psp_addr_to_virt(output.addr), output.len as usize)
-        };
-        buf.read(out).map_err(|OutOfBounds| Errno::EINVAL)?;
+        // many bytes; the caller lets us write to it until we return.
+        unsafe { buf.read_to(to, output.len as usize) }.map_err(|OutOfBounds| Errno::EINVAL)?;
     }
     if len > 0 {
         // SAFETY: By this function's own requirements.

@@ -121,6 +121,7 @@ mod tests {
     extern crate std;
 
     use super::*;
+    use proptest::{collection::vec, prelude::*};
     use std::vec::Vec;
 
     fn table(entries: &[(u8, u32, u32)], len: usize) -> Vec<u8> {
@@ -181,5 +182,63 @@ mod tests {
     fn a_table_without_an_end_ends_with_the_bytes() {
         let bytes = std::vec![0xff; 100];
         assert_eq!(CertTable::new(&bytes).entries().count(), 4);
+    }
+
+    /// What the table says, read byte by byte.
+    fn by_hand(bytes: &[u8]) -> Vec<([u8; 16], u64, u64)> {
+        let mut entries = Vec::new();
+        for entry in bytes.chunks(ENTRY_LEN) {
+            if entry.len() < ENTRY_LEN || entry.iter().all(|&byte| byte == 0) {
+                break;
+            }
+            let word =
+                |at: usize| u64::from(u32::from_le_bytes(entry[at..at + 4].try_into().unwrap()));
+            entries.push((entry[..16].try_into().unwrap(), word(16), word(20)));
+        }
+        entries
+    }
+
+    proptest! {
+        /// Entries about as long as the bytes, around their end, and around the end of 32 bits.
+        #[test]
+        fn any_table_is_read_as_it_is_and_never_beyond_its_end(
+            wild in vec((0u8..3, edge(), edge()), 0..4),
+            ended in any::<bool>(),
+            noise in vec(any::<u8>(), 0..300),
+            len in prop_oneof![(0usize..400).prop_map(Some), Just(None)],
+        ) {
+            let mut bytes = table(&wild, wild.len() * ENTRY_LEN);
+            bytes.extend([0; ENTRY_LEN].iter().filter(|_| ended));
+            bytes.extend(noise);
+            // Where the last certificate ends, or anywhere.
+            let end = by_hand(&bytes).iter().map(|(_, start, size)| start + size).max();
+            bytes.resize(len.unwrap_or(end.unwrap_or(0).min(1000) as usize), 0);
+            let (expected, len) = (by_hand(&bytes), bytes.len() as u64);
+            let table = CertTable::new(&bytes);
+            let entries: Vec<_> = table.entries().collect();
+            prop_assert_eq!(entries.len(), expected.len());
+            for (entry, &(guid, start, size)) in entries.iter().zip(&expected) {
+                let inside = (start + size <= len).then(|| &bytes[start as usize..(start + size) as usize]);
+                prop_assert_eq!((entry.guid.0, entry.bytes), (guid, inside));
+            }
+            let end = expected.iter().map(|(_, start, size)| start + size).max();
+            let (extent, oddity) = match end {
+                None => (0, None),
+                Some(0) => (0, Some(Oddity::NoSize)),
+                Some(end) if end > len => (len, Some(Oddity::Truncated)),
+                Some(end) => (end, None),
+            };
+            prop_assert_eq!(table.extent(), Extent { len: extent as usize, oddity });
+        }
+    }
+
+    fn edge() -> impl Strategy<Value = u32> {
+        prop_oneof![
+            4 => 0u32..400,
+            1 => Just(0),
+            1 => Just(u32::MAX),
+            1 => (u32::MAX - 400)..u32::MAX,
+            1 => any::<u32>()
+        ]
     }
 }
