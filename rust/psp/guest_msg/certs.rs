@@ -199,6 +199,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..Default::default() })]
+
         /// Entries about as long as the bytes, around their end, and around the end of 32 bits.
         #[test]
         fn any_table_is_read_as_it_is_and_never_beyond_its_end(

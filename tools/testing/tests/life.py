@@ -68,6 +68,37 @@ def test_a_kernel_that_dumps_another_leaves_the_firmware_alone(context):
     equal(commands(trace), [], "commands")
 
 
+# Begins another kernel in the same machine: kexec_file_load(2), and reboot(2) with LINUX_REBOOT_CMD_KEXEC.
+KEXEC = """
+import ctypes, os, sys
+libc = ctypes.CDLL(None, use_errno=True)
+kernel, initramfs = (os.open(path, os.O_RDONLY) for path in sys.argv[1:3])
+line = sys.argv[3].encode() + b"\\0"
+if libc.syscall(320, kernel, initramfs, len(line), line, 0) == 0:
+    libc.reboot(0x45584543)
+sys.exit(os.strerror(ctypes.get_errno()))
+"""
+
+
+def test_a_kernel_after_kexec_finds_the_platform_shut_down(context):
+    """Debian's kernel begins itself, with an initramfs that loads the driver."""
+    share, trace = context.directory / "share", context.directory / "trace"
+    share.mkdir()
+    (share / "kexec.py").write_text(KEXEC)
+    result = context.lab("run", "--smp", 1, "--share", share, "--trace", trace, "--", "sh", "-c", """
+        modules=/lib/modules/$(uname -r); mkdir -p /tmp/new/bin; cd /tmp/new
+        cp /bin/busybox bin/; cp $(modinfo -n ccp) ccp.ko; mkdir proc
+        printf '#!/bin/busybox sh\nbusybox mount -t proc proc /proc; busybox insmod /ccp.ko; busybox poweroff -f\n' >init
+        chmod +x init; find . | busybox cpio -o -H newc >/tmp/initramfs 2>/dev/null
+        python3 /mnt/share/kexec.py $modules/vmlinuz /tmp/initramfs "$(cat /proc/cmdline) second"; exit""")
+    console = Path(re.search(r"(/\S*console\.log)", result.stderr.decode())[1]).read_text(errors="replace")
+    second = console.split("Command line:")[2]
+    contains(second.splitlines()[0], " second", "the second kernel's command line")
+    equal(re.findall(r"SEV: .*|SEV firmware .*", second), ["SEV firmware 1.55 build 21"], "what the driver says there")
+    names = commands(trace)
+    equal(names[names.index("SHUTDOWN"):], ["SHUTDOWN", "PLATFORM_STATUS"], "the last of one kernel, and the first of the next")
+
+
 def test_sleep_shuts_the_platform_down_and_guests_forbid_it(context):
     """As far as the kernel's own test mode goes: user space is frozen and thawed."""
     share, trace = sev_kvm(context), context.directory / "trace"
@@ -83,6 +114,29 @@ def test_sleep_shuts_the_platform_down_and_guests_forbid_it(context):
     equal(output.splitlines()[-1], "slept", "after it")
     names = commands(trace)
     equal(names[names.index("SHUTDOWN"):names.index("LAUNCH_START")].count("INIT"), 1, "INITs between sleep and the guest")
+
+
+def test_sleep_as_deep_as_the_kernel_can_try_it(context):
+    """Suspend to RAM with devices, platform, processors and core asleep for a second. 9P does not wake up, so all that is needed
+    is in memory, and what comes of it goes to the kernel's log."""
+    share, trace = sev_ioctl(context), context.directory / "trace"
+    result = context.lab("run", "--share", share, "--trace", trace, "--fault", "late:5", "--", "sh", "-c", """
+        mkdir /tmp/lib; cp /mnt/share/sev-ioctl $(ldd /mnt/share/sev-ioctl | grep -o '/[^ ]*') /tmp/lib
+        say() { echo "lab: $*" >/dev/kmsg; }
+        call() { /tmp/lib/ld-linux-x86-64.so.2 --library-path /tmp/lib /tmp/lib/sev-ioctl $1 >/tmp/out; read -r line </tmp/out; say $line; }
+        call platform_status; echo 1 >/sys/module/suspend/parameters/pm_test_delay
+        for level in devices platform processors core; do
+            echo $level >/sys/power/pm_test; echo mem >/sys/power/state && say $level; call pdh_gen
+        done
+        echo o >/proc/sysrq-trigger; while :; do :; done""")
+    console = Path(re.search(r"(/\S*console\.log)", result.stderr.decode())[1]).read_text(errors="replace")
+    said = [" ".join(line.split()[:4]) for line in re.findall(r"lab: (.*)", console)]
+    equal(said, ["status ro OK error=0", *(line for level in ("devices", "platform", "processors", "core")
+                                           for line in (level, "pdh_gen rw OK error=0"))], "what wakes up, and a key command after it")
+    equal(re.findall(r"without its interrupt \(8 so far\)|SEV: .*failed.*|WARNING.*|BUG.*", console.split("lab: ", 1)[1]), [], "complaints")
+    names = commands(trace)
+    equal(names[names.index("SHUTDOWN"):], ["SHUTDOWN", *["PLATFORM_STATUS", "INIT", "DF_FLUSH", "PDH_GEN", "SHUTDOWN"] * 4],
+          "commands from the first sleep on")
 
 
 # Launches a SEV guest, says so, and keeps it.

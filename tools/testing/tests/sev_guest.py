@@ -88,6 +88,14 @@ print(outcome, info, length, certs[needed:] == bytes(16384 - needed))
     equal(lines[5], "OK None 16384 True", "more room than needed: zeros behind")
 
 
+def test_derived_keys_stay_in_private_memory(context):
+    """The same chip gives the same guest the same key, so the second time it is known what to look for from outside."""
+    state = ("--state", context.directory / "chip")
+    key, = run(context, "print(derived_key(open_device(), fields=1)[3].hex())", *state)
+    keep = "open('/tmp/key', 'wb').write(derived_key(open_device(), fields=1)[3])"
+    equal(run(context, keep, *state, "--expect-private", key), [], "what is printed")
+
+
 def test_many_callers_at_once(context):
     program = """
 import multiprocessing
