@@ -7,8 +7,10 @@ Both runs of a comparison use copies of one emulated chip, so keys and certifica
 import json
 import shutil
 import threading
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
+from lab import programs
 from lab.clients import sev_ioctl, sev_kvm
 from lab.suites import Failure, contains, equal, watched
 
@@ -34,6 +36,53 @@ ALIKE = (
     (("status:0x3:INIT",), "platform_status pek_csr pdh_cert_export pek_gen platform_status"),
     (("status:0x18:INIT:1", "status:0xf:DF_FLUSH:1"), "platform_status pek_csr platform_status"),
     (("no-response:INIT",), "platform_status pek_csr platform_status"),
+)
+
+NV = ("--module-param", "ccp.init_ex_path=/var/lib/sev-nv/nv")
+IMPATIENT = ("--module-param", "ccp.psp_cmd_timeout=1", "--module-param", "ccp.psp_probe_timeout=1")
+AGAIN = "rmmod kvm-amd; rmmod ccp; mkdir -p /lib/firmware/amd; cp /mnt/share/new /lib/firmware/amd/sev.fw; modprobe ccp; modprobe kvm-amd"
+RETRYING = "SEV: retrying INIT command because of SECURE_DATA_INVALID error. Retrying once to reset PSP SEV state."
+VERSION = "SEV firmware 1.55 build 21"
+NOT_WRITTEN = ("SEV: the command is done, but /var/lib/sev-nv/nv could not be written, error -28: what the firmware keeps there lives in "
+               "memory until it can be")
+SILENT = ("SEV: {} not sent: the PSP has not answered {} for 1 s ({} refused so far); it is used again as soon as it answers; else write 1 "
+          "to sev_reset of its device, or power-cycle")
+UNSAFE = "SEV: failed to SHUTDOWN 0x0014 (HWERROR_UNSAFE), rc -5: power-cycle the machine before it is trusted with guests"
+
+# What the log has of the drivers' lines and KVM's: options and a script, the lines that only upstream has, those that only ours
+# has, and why. All others are the same, word for word. VERSION is there before INIT, also if that fails.
+LOG = (
+    ((), "true", [], [VERSION], "the version"),
+    (("--model", "naples"), "true", ["could not enable MSI-X (-22), trying MSI"], ["SEV firmware 0.17 build 48"],
+     "a PSP without MSI-X is nothing to worry about"),
+    (("--fault", "all-ones"), "true", [], [], "a BIOS that hides the PSP"),
+    (("--fault", "status:0x3:INIT"), "true", ["SEV: INIT failed 0x3, rc -5"],
+     [VERSION, "SEV: INIT failed 0x0003 (INVALID_CONFIG), rc -5: the BIOS has memory encryption or SNP set up in a way this firmware does "
+      "not accept: check SMEE, SNP and the minimum SEV-ES ASID there, and update BIOS and SEV firmware together"], "name and hint"),
+    (("--fault", "status:0x18:INIT:1"), "true", [], [VERSION], "the retry"),
+    ((*IMPATIENT, "--fault", "no-response:GET_ID"), "/mnt/share/sev-ioctl get_id2 pdh_gen",
+     ["sev command 0xc timed out, disabling PSP"],
+     [VERSION, "sev command 0xc timed out, disabling PSP (GET_ID, no answer for 1000 ms)", SILENT.format("PDH_GEN", "GET_ID", 1)],
+     "name and time, and what does not go on"),
+    ((*IMPATIENT, "--fault", "no-response:PLATFORM_STATUS"), "true",
+     ["sev command 0x4 timed out, disabling PSP", "SEV: failed to get status. Error: 0x0"],
+     ["sev command 0x4 timed out, disabling PSP (PLATFORM_STATUS, no answer for 1000 ms)",
+      "SEV: failed to get status. Error: (no answer), rc -110: it is used again as soon as it answers; else write 1 to sev_reset of its "
+      "device, or power-cycle",
+      *(SILENT.format("PLATFORM_STATUS", "PLATFORM_STATUS", count) for count in (1, 2))], "no status that nobody gave, and a way out"),
+    (NV, "true", [RETRYING], [VERSION], "a file that is not there is erased storage, not zeros"),
+    ((*NV, "--fault", "nv-full"), "/mnt/share/sev-ioctl pdh_gen",
+     [RETRYING, "SEV: failed to write 32768 bytes to non volatile memory area, ret -28", "SEV: INIT_EX failed 0x0, rc -5",
+      "kvm_amd: SEV disabled (ASIDs 100 - 509)", "kvm_amd: SEV-ES disabled (ASIDs 1 - 99)", "SEV: INIT_EX failed 0x1, rc -5"],
+     [VERSION, "SEV API:1.55 build:21", NOT_WRITTEN, "kvm_amd: SEV enabled (ASIDs 100 - 509)", "kvm_amd: SEV-ES enabled (ASIDs 1 - 99)",
+      NOT_WRITTEN], "INIT_EX is done, whatever the file system says"),
+    ((), AGAIN, [], [VERSION, VERSION], "an update"),
+    (("--fault", "status:BAD_SIGNATURE:DOWNLOAD_FIRMWARE"), AGAIN, [],
+     [VERSION, VERSION, "SEV: firmware not updated: DOWNLOAD_FIRMWARE failed 0x000a (BAD_SIGNATURE), rc -5: a damaged file, or one for "
+      "another processor"], "an update that is refused (upstream: at debug level)"),
+    (("--fault", "status:0x14:SHUTDOWN"), "rmmod kvm-amd; rmmod ccp", ["SEV: failed to SHUTDOWN error 0x14, rc -5"] * 3,
+     [VERSION, UNSAFE, UNSAFE, "SEV: leaking 1048576 bytes that the firmware did not give back"],
+     "name and hint, one try each for KVM and for us; and the TMR is not freed"),
 )
 
 KERNELS = ("kunit",)
@@ -180,6 +229,20 @@ def test_intended_differences_are_still_there(context):
         for theirs, ours, why in differences:
             contains("\n".join(upstream) + "\n", theirs, f"upstream with {faults} ({why})")
             contains("\n".join(rust) + "\n", ours, f"rust with {faults} ({why})")
+
+
+def test_the_log_differs_in_what_is_listed_only(context):
+    share, failures = sev_ioctl(context), []
+    context.output(programs.make_firmware(context.root), "milan", "1.56.1", share / "new", binds=[(share, share, False)])
+    script = r"{} >/dev/null 2>&1; dmesg | sed -n 's/^\[[^]]*\] \(ccp 0000:[^ ]* \|\(kvm_amd: SEV\)\)/\2/p' | grep -v ' failed to load '"
+    for options, what, *differences, why in LOG:
+        model = options[1] if options[:1] == ("--model",) else "milan"
+        upstream, rust = map(Counter, both(context, share, chip(context, model), model, script.format(what), *QUICK, *options))
+        found = [sorted((one - other).elements()) for one, other in ((upstream, rust), (rust, upstream))]
+        if found != [sorted(lines) for lines in differences]:
+            failures.append(f"{options} {what} ({why}): only upstream and only ours: {found}")
+    if failures:
+        raise Failure("\n".join(failures))
 
 
 def test_a_difference_would_be_seen(context):
