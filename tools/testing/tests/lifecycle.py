@@ -155,12 +155,13 @@ def _faults(lots):
                             "DECOMMISSION", "LAUNCH_UPDATE_DATA", "DBG_DECRYPT"))
 
     def refusable():
-        # Without what ends guests, because KVM does not try that again, and without what storms are counted by.
-        return lots.choice(("GET_ID", "PEK_CSR", "PDH_CERT_EXPORT", "LAUNCH_START", "ACTIVATE", "LAUNCH_UPDATE_VMSA",
+        # Without what ends guests, because KVM does not try that again, and without what storms begin with and are counted by.
+        return lots.choice(("GET_ID", "PEK_CSR", "LAUNCH_START", "ACTIVATE", "LAUNCH_UPDATE_VMSA",
                             "DBG_ENCRYPT", "ATTESTATION", "SEND_START", "RECEIVE_START"))
 
     faults = [f"late:{lots.randint(1, 400)}:{any_command()}:{lots.randint(1, 10)}",
-              f"lost-irq:{any_command()}:{lots.randint(1, 10)}", "double-irq", f"early-irq:{any_command()}",
+              f"lost-irq:{any_command()}:{lots.randint(1, 10)}", f"late-irq:{lots.randint(1, 400)}:{any_command()}:{lots.randint(1, 10)}",
+              "double-irq", f"early-irq:{any_command()}",
               f"status:{lots.choice((0x3, 0x13, 0x17))}:{refusable()}:{lots.randint(1, 5)}"]
     return [word for fault in lots.sample(faults, lots.randint(1, len(faults))) for word in ("--fault", fault)]
 
