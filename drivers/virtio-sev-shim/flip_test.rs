@@ -1,33 +1,19 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! KUnit: flips in the kernel's real page tables, and each step failing once.
-//!
-//! Where nothing is encrypted flips change nothing, and all that is not about the C-bit is tested.
 
-use core::{
-    cell::{
-        Cell,
-        RefCell, //
-    },
-    ptr::NonNull,
-};
+use core::ptr::NonNull;
 
 use kernel::{
     ffi::{
         c_uint,
         c_void, //
     },
-    interrupt::local_interrupt_disable,
-    new_spinlock,
     page::PAGE_SIZE,
-    prelude::*,
-    sync::rcu, //
+    prelude::*, //
 };
-use memenc::status::Protection;
 
 use crate::{
-    dma::direct,
-    ffi,
     flip::{
         self,
         Block,
@@ -35,237 +21,29 @@ use crate::{
         Kernel,
         Memory, //
     },
+    flip_rig::{
+        entry,
+        mixed_view,
+        shared_view,
+        view,
+        Neighbours,
+        Seen,
+        Step,
+        View,
+        Watched, //
+    },
     ledger::{
         Counters,
         Ledger,
         Range,
         State,
-        LEDGER,
         UNIT_PAGES, //
-    },
-    protection::{
-        self,
-        Facts, //
-    },
-    shared::{
-        self,
-        SharedPages,
-        SharedUnits, //
     },
 };
 
 extern "C" {
-    fn sev_shim_page_entry(mem: *const c_void, level: *mut c_uint) -> u64;
     fn sev_shim_map_alias(mem: *mut c_void, pages: c_uint) -> *mut c_void;
     fn sev_shim_unmap_alias(alias: *mut c_void);
-}
-
-/// What fails.
-#[derive(Clone, Copy, PartialEq)]
-enum Step {
-    Nothing,
-    Alloc,
-    MakeShared,
-    /// After half of the pages.
-    MakeSharedHalf,
-    MakePrivate,
-    /// After half of the pages.
-    MakePrivateHalf,
-}
-
-/// What the page tables say of a block.
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum View {
-    Private,
-    Shared,
-    /// Its pages differ.
-    Mixed,
-}
-
-/// A step, and what the page tables said after it; before it for `Freed`.
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Seen {
-    Allocated(View),
-    MadeShared(View),
-    MadePrivate(View),
-    Freed(View),
-}
-
-/// The kernel's memory, watched.
-struct Watched {
-    fails: Step,
-    seen: RefCell<KVec<Seen>>,
-    /// What was allocated and not freed.
-    held: Cell<Option<(NonNull<u8>, usize)>>,
-}
-
-impl Watched {
-    fn new(fails: Step) -> Self {
-        Watched {
-            fails,
-            seen: RefCell::new(KVec::new()),
-            held: Cell::new(None),
-        }
-    }
-
-    fn see(&self, seen: Seen) {
-        // Without memory the comparison at the end fails, as it should.
-        let _ = self.seen.borrow_mut().push(seen, GFP_KERNEL);
-    }
-}
-
-// SAFETY: It is the kernel's.
-unsafe impl Memory for Watched {
-    fn alloc(&self, pages: usize) -> Option<NonNull<u8>> {
-        if self.fails == Step::Alloc {
-            return None;
-        }
-        let mem = Kernel.alloc(pages)?;
-        // SAFETY: The block has that many bytes.
-        unsafe { mem.as_ptr().write_bytes(0xa5, pages * PAGE_SIZE) };
-        self.held.set(Some((mem, pages)));
-        self.see(Seen::Allocated(view(mem, pages)));
-        Some(mem)
-    }
-
-    unsafe fn free(&self, mem: NonNull<u8>, pages: usize) {
-        self.see(Seen::Freed(view(mem, pages)));
-        self.held.set(None);
-        // SAFETY: By this function's own requirements.
-        unsafe { Kernel.free(mem, pages) }
-    }
-
-    unsafe fn make_shared(&self, mem: NonNull<u8>, pages: usize) -> Result {
-        match self.fails {
-            Step::MakeShared => return Err(ENOMEM),
-            Step::MakeSharedHalf => {
-                // SAFETY: By this function's own requirements.
-                unsafe { Kernel.make_shared(mem, pages / 2) }?;
-                return Err(ENOMEM);
-            }
-            _ => (),
-        }
-        // SAFETY: By this function's own requirements.
-        unsafe { Kernel.make_shared(mem, pages) }?;
-        self.see(Seen::MadeShared(view(mem, pages)));
-        Ok(())
-    }
-
-    unsafe fn make_private(&self, mem: NonNull<u8>, pages: usize) -> Result {
-        match self.fails {
-            Step::MakePrivate => return Err(EFAULT),
-            Step::MakePrivateHalf => {
-                // SAFETY: By this function's own requirements.
-                unsafe { Kernel.make_private(mem, pages / 2) }?;
-                return Err(EFAULT);
-            }
-            _ => (),
-        }
-        // SAFETY: By this function's own requirements.
-        unsafe { Kernel.make_private(mem, pages) }?;
-        self.see(Seen::MadePrivate(view(mem, pages)));
-        Ok(())
-    }
-}
-
-/// What the tests made fail to be freed is freed here: it is not their kernel's last day.
-impl Drop for Watched {
-    fn drop(&mut self) {
-        if let Some((mem, pages)) = self.held.take() {
-            // SAFETY: It comes from `Kernel.alloc`, and nobody uses it any more.
-            unsafe {
-                if Kernel.make_private(mem, pages).is_ok() {
-                    Kernel.free(mem, pages);
-                }
-            }
-        }
-    }
-}
-
-/// Blocks side by side: parts of one allocation.
-struct Neighbours {
-    mem: NonNull<u8>,
-    pages: usize,
-    given: Cell<usize>,
-}
-
-impl Neighbours {
-    fn new(pages: usize) -> Option<Self> {
-        let given = Cell::new(0);
-        Kernel
-            .alloc(pages)
-            .map(|mem| Neighbours { mem, pages, given })
-    }
-}
-
-// SAFETY: It is the kernel's, whose pages need not be freed together.
-unsafe impl Memory for Neighbours {
-    fn alloc(&self, pages: usize) -> Option<NonNull<u8>> {
-        let first = self.given.get();
-        if first + pages > self.pages {
-            return None;
-        }
-        self.given.set(first + pages);
-        NonNull::new(self.mem.as_ptr().wrapping_add(first * PAGE_SIZE))
-    }
-
-    unsafe fn free(&self, mem: NonNull<u8>, pages: usize) {
-        // SAFETY: By this function's own requirements.
-        unsafe { Kernel.free(mem, pages) }
-    }
-
-    unsafe fn make_shared(&self, mem: NonNull<u8>, pages: usize) -> Result {
-        // SAFETY: By this function's own requirements.
-        unsafe { Kernel.make_shared(mem, pages) }
-    }
-
-    unsafe fn make_private(&self, mem: NonNull<u8>, pages: usize) -> Result {
-        // SAFETY: By this function's own requirements.
-        unsafe { Kernel.make_private(mem, pages) }
-    }
-}
-
-/// The kernel's page-table entry for an address, and its level.
-pub(crate) fn entry(mem: *const u8) -> (u64, u32) {
-    let mut level = 0;
-    // SAFETY: It reads page tables; whether anything is mapped there does not matter.
-    let entry = unsafe { sev_shim_page_entry(mem.cast(), &mut level) };
-    (entry, level)
-}
-
-/// What shared memory looks like here: on a machine without encryption as any other.
-fn shared_view() -> View {
-    let encrypts = |facts: &Facts| !matches!(facts.protection, Ok(Protection::None));
-    match protection::facts().is_some_and(encrypts) {
-        true => View::Shared,
-        false => View::Private,
-    }
-}
-
-/// What half-shared memory looks like here.
-fn mixed_view() -> View {
-    match shared_view() {
-        View::Shared => View::Mixed,
-        other => other,
-    }
-}
-
-fn view(mem: NonNull<u8>, pages: usize) -> View {
-    let encoding = protection::facts()
-        .and_then(|facts| facts.protection.ok())
-        .and_then(Protection::encoding);
-    let Some(encoding) = encoding else {
-        return View::Private;
-    };
-    let private = (0..pages).filter(|page| {
-        let (entry, _) = entry(mem.as_ptr().wrapping_add(page * PAGE_SIZE));
-        encoding.is_private(entry)
-    });
-    match private.count() {
-        0 => View::Shared,
-        count if count == pages => View::Private,
-        _ => View::Mixed,
-    }
 }
 
 /// What the life of a block was like.
@@ -514,27 +292,6 @@ mod tests {
     }
 
     #[test]
-    fn devices_get_nothing_that_was_unshared() {
-        // Whatever else is shared would be private afterwards.
-        assert_eq!(shared::counters().shared, 0);
-        let (one, other) = (SharedPages::new(1).unwrap(), SharedPages::new(2).unwrap());
-        let listed = |pages: &SharedPages| direct::contains(pages.range().pa, pages.len());
-        assert!(listed(&one) && listed(&other));
-        assert_eq!(shared::unshare_all(), 0);
-        assert!(!listed(&one) && !listed(&other));
-        assert_eq!(shared::counters().shared, 0);
-        let refused = SharedPages::new(1).err();
-        let pool = SharedPages::unlisted(1).err();
-        let views = (view(one.as_ptr(), 1), view(other.as_ptr(), 2));
-        drop((one, other));
-        // Not so in life.
-        LEDGER.lock().stopped = false;
-        assert_eq!((refused, pool), (Some(EBUSY), Some(EBUSY)));
-        assert_eq!(views, (View::Private, View::Private));
-        assert!(SharedPages::new(1).is_ok());
-    }
-
-    #[test]
     fn what_unsharing_all_leaked_is_not_freed_by_its_owner() {
         let memory = Watched::new(Step::MakePrivate);
         let mut ledger = Ledger::new();
@@ -552,129 +309,5 @@ mod tests {
         let block = Block { mem, pages: 1 };
         let fate = flip::unshare(&memory, &mut Ledger::new(), block);
         assert_eq!(fate, Fate::Freed);
-    }
-
-    fn is_listed(wanted: Range) -> bool {
-        let mut listed = false;
-        shared::for_each_shared(&mut |range, state| {
-            let end = |range: Range| range.pa + (range.pages * PAGE_SIZE) as u64;
-            let within = range.pa <= wanted.pa && end(wanted) <= end(range);
-            listed |= within && state == State::Shared;
-        });
-        listed
-    }
-
-    #[test]
-    fn shared_pages_are_read_and_written_within_their_bounds() {
-        let before = shared::counters().shared;
-        let mut pages = SharedPages::new(2).unwrap();
-        let range = pages.range();
-        assert!(is_listed(range));
-        assert_eq!(shared::counters().shared, before + 2);
-        assert_eq!(pages.len(), 2 * PAGE_SIZE);
-        assert_eq!(view(pages.as_ptr(), 2), shared_view());
-        pages.write(4090, b"across pages").unwrap();
-        let mut read = [0; 12];
-        pages.read(4090, &mut read).unwrap();
-        assert_eq!(&read, b"across pages");
-        let end = pages.len();
-        pages.write(end - 1, b"x").unwrap();
-        assert_eq!(pages.write(end - 1, b"xx").err(), Some(EINVAL));
-        assert_eq!(pages.read(end, &mut read).err(), Some(EINVAL));
-        assert_eq!(pages.read(usize::MAX, &mut read).err(), Some(EINVAL));
-        assert!(pages.read(end, &mut []).is_ok());
-        pages.zero();
-        pages.read(4090, &mut read).unwrap();
-        assert_eq!(read, [0; 12]);
-        drop(pages);
-        assert!(!is_listed(range));
-        assert_eq!(shared::counters().shared, before);
-    }
-
-    /// Drops pages in the context that `enter` makes and that lasts as long as what it returns: why new ones are refused
-    /// there, and whether the others are private when the worker has had its turn.
-    fn dropped_within<T>(enter: impl FnOnce() -> T) -> (Option<Error>, bool) {
-        let before = shared::counters();
-        let one = SharedPages::new(1).unwrap();
-        let other = SharedPages::new(3).unwrap();
-        let ranges = [one.range(), other.range()];
-        let context = enter();
-        let refused = SharedPages::new(1).err();
-        drop(one);
-        drop(other);
-        drop(context);
-        ffi::flush_deferred();
-        let after = shared::counters();
-        let private = !ranges.iter().any(|range| is_listed(*range));
-        let counted = (after.shared, after.leaked) == (before.shared, before.leaked);
-        (refused, private && counted)
-    }
-
-    #[test]
-    fn pages_dropped_in_atomic_context_are_private_soon() {
-        let refused = (Some(EAGAIN), true);
-        assert_eq!(dropped_within(local_interrupt_disable), refused);
-        // What holds the CPU can only be noticed where it is counted.
-        if cfg!(CONFIG_PREEMPT_COUNT) {
-            let lock = KBox::pin_init(new_spinlock!(()), GFP_KERNEL).unwrap();
-            assert_eq!(dropped_within(|| lock.lock()), refused);
-            // With preemptible RCU the read section is another check than the CPU that is held.
-            assert_eq!(dropped_within(rcu::read_lock), refused);
-        }
-        assert_eq!(dropped_within(|| ()), (None, true));
-    }
-
-    #[test]
-    fn nonsense_is_refused() {
-        for pages in [0, usize::MAX, usize::MAX / PAGE_SIZE, 1 << 30] {
-            assert_eq!(SharedPages::new(pages).err(), Some(ENOMEM));
-        }
-    }
-
-    #[test]
-    fn much_memory_comes_in_units() {
-        let before = shared::counters().shared;
-        let units = SharedUnits::new(5 * UNIT_PAGES * PAGE_SIZE / 2).unwrap();
-        let pages: usize = units.pieces().iter().map(|piece| piece.range().pages).sum();
-        assert!(pages >= 5 * UNIT_PAGES / 2);
-        assert_eq!(units.pieces()[0].range().pages, UNIT_PAGES);
-        for piece in units.pieces() {
-            let Range { pa, pages } = piece.range();
-            assert_eq!(pa % (pages.next_power_of_two() * PAGE_SIZE) as u64, 0);
-        }
-        assert_eq!(shared::counters().shared, before + pages as u64);
-        drop(units);
-        assert_eq!(shared::counters().shared, before);
-    }
-
-    /// What was asked for, and the outcome, where pieces of more than 100 pages fail with `error`.
-    fn asked(error: Error) -> (KVec<usize>, Result<SharedUnits>) {
-        let mut asked = KVec::new();
-        let units = SharedUnits::of(200 * PAGE_SIZE, &mut |pages| {
-            asked.push(pages, GFP_KERNEL)?;
-            match pages > 100 {
-                true => Err(error),
-                false => SharedPages::new(pages),
-            }
-        });
-        (asked, units)
-    }
-
-    #[test]
-    fn where_memory_is_in_pieces_they_are_smaller() {
-        let (asked, units) = asked(ENOMEM);
-        assert_eq!(asked[..], [512, 200, 128, 64, 64, 64, 8]);
-        let units = units.unwrap();
-        let sizes = units.pieces().iter().map(|piece| piece.range().pages);
-        assert!(sizes.eq([64, 64, 64, 8]));
-    }
-
-    #[test]
-    fn nothing_is_tried_again_after_a_flip_that_failed() {
-        for error in [EIO, EBUSY] {
-            let (asked, units) = asked(error);
-            assert_eq!(asked[..], [512]);
-            assert_eq!(units.err(), Some(error));
-        }
     }
 }

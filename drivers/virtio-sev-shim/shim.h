@@ -99,7 +99,7 @@ void sev_shim_stop_providing_reports(void);
 int sev_shim_report(const u8 *inblob, unsigned int privlevel, u8 *out, size_t *out_len, u8 *aux,
 		    size_t *aux_len);
 
-/* flip_test.c */
+/* kunit.c */
 u64 sev_shim_page_entry(const void *mem, unsigned int *level);
 void *sev_shim_map_alias(void *mem, unsigned int pages);
 void sev_shim_unmap_alias(void *alias);

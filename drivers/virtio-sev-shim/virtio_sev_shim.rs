@@ -39,7 +39,11 @@ mod tsm;
 mod user;
 
 #[cfg(CONFIG_VIRTIO_SEV_SHIM_KUNIT_TEST)]
+mod flip_rig;
+#[cfg(CONFIG_VIRTIO_SEV_SHIM_KUNIT_TEST)]
 mod flip_test;
+#[cfg(CONFIG_VIRTIO_SEV_SHIM_KUNIT_TEST)]
+mod shared_test;
 #[cfg(CONFIG_VIRTIO_SEV_SHIM_KUNIT_TEST)]
 mod snp_test;
 #[cfg(CONFIG_VIRTIO_SEV_SHIM_KUNIT_TEST)]

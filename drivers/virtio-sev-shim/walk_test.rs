@@ -22,7 +22,7 @@ use memenc::{
 };
 
 use crate::{
-    flip_test, protection,
+    flip_rig, protection,
     shared::{
         SharedPages,
         UNIT_PAGES, //
@@ -67,7 +67,7 @@ fn paging() -> Result<Paging> {
 type Said = Option<(u64, u32)>;
 
 fn both(mem: *const u8) -> Result<(Said, Said)> {
-    let (entry, level) = flip_test::entry(mem);
+    let (entry, level) = flip_rig::entry(mem);
     let kernels = (entry & 1 != 0).then_some((entry & !BY_ITSELF, level));
     // SAFETY: Reads a register.
     let cr3 = unsafe { sev_shim_cr3() };

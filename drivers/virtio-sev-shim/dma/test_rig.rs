@@ -40,13 +40,23 @@ pub(super) fn pool() -> Result<Pin<KBox<Memory>>> {
 }
 
 pub(super) fn device(memory: &Memory, slot: usize, align_mask: u64, copy_in: bool) -> Result<Flow> {
-    let name = CString::try_from(c"kunit")?;
-    Flow::new(memory, name, slot, align_mask, copy_in, Shares::of(1, 1))
+    flow(memory, slot, align_mask, copy_in, Shares::of(1, 1))
 }
 
 /// A device of another kind.
 pub(super) fn other(memory: &Memory, slot: usize, shares: Shares) -> Result<Flow> {
-    Flow::new(memory, CString::try_from(c"kunit")?, slot, 0, false, shares)
+    flow(memory, slot, 0, false, shares)
+}
+
+fn flow(
+    memory: &Memory,
+    slot: usize,
+    align_mask: u64,
+    copy_in: bool,
+    shares: Shares,
+) -> Result<Flow> {
+    let name = CString::try_from(c"kunit")?;
+    Flow::new(memory, name, slot, align_mask, copy_in, shares)
 }
 
 impl Rig {
