@@ -277,6 +277,21 @@ unsafe extern "C" fn sev_shim_note_bound(device: *const RawDevice) {
     }
 }
 
+/// A driver was bound, and agreed on these features.
+///
+/// # Safety
+///
+/// `name` is a string.
+#[no_mangle]
+unsafe extern "C" fn sev_shim_note_features(name: *const c_char, features: u64) {
+    // SAFETY: As in `sev_shim_adopt`.
+    if let Some(dma) = unsafe { dma() } {
+        // SAFETY: By this function's own requirements.
+        let name = unsafe { CStr::from_char_ptr(name) };
+        dma.registry.lock().note_features(name, features);
+    }
+}
+
 /// A device is gone.
 ///
 /// # Safety

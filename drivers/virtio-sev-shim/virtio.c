@@ -153,6 +153,16 @@ static void describe(struct virtio_device *vdev, struct sev_shim_device *to)
 	};
 }
 
+/* What device and driver have agreed on; a device that does not offer ACCESS_PLATFORM knows nothing of it. */
+static void note_features(struct virtio_device *vdev)
+{
+	u64 features = vdev->features;
+
+	if (sev_shim_is_adopted(vdev) && !adoption_of(vdev)->access_platform)
+		features &= ~BIT_ULL(VIRTIO_F_ACCESS_PLATFORM);
+	sev_shim_note_features(dev_name(&vdev->dev), features);
+}
+
 static void adopt(struct virtio_device *vdev)
 {
 	struct sev_shim_device device;
@@ -213,6 +223,7 @@ static int notified(struct notifier_block *block, unsigned long action, void *da
 			adopt(vdev);
 		break;
 	case BUS_NOTIFY_BOUND_DRIVER:
+		note_features(vdev);
 		if (sev_shim_is_adopted(vdev))
 			sev_shim_limit_disks(vdev);
 		break;
@@ -256,6 +267,7 @@ static int note_bound(struct device *dev, void *unused)
 		if (dev->driver && !sev_shim_is_adopted(dev_to_virtio(dev))) {
 			describe(dev_to_virtio(dev), &device);
 			sev_shim_note_bound(&device);
+			note_features(dev_to_virtio(dev));
 		}
 	}
 	return 0;

@@ -30,6 +30,7 @@ void sev_shim_limit_all_disks(void);
 int sev_shim_adopt(const struct sev_shim_device *device, bool no_memory, u64 *hidden);
 void sev_shim_release(int slot);
 void sev_shim_note_bound(const struct sev_shim_device *device);
+void sev_shim_note_features(const char *name, u64 features);
 void sev_shim_forget(const char *name);
 
 /* map_ops.c and dma/calls.rs */

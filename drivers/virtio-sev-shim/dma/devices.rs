@@ -70,6 +70,8 @@ pub(crate) enum Standing {
 pub(crate) struct State {
     pub(super) driver: CString,
     pub(super) access_platform: bool,
+    /// The first 64 that its driver and it have agreed on, once that is bound.
+    pub(super) features: Option<u64>,
     pub(super) standing: Standing,
 }
 
@@ -169,6 +171,7 @@ impl Registry {
         let state = State {
             driver,
             access_platform,
+            features: None,
             standing,
         };
         if let Some(known) = self.find(what.name) {
@@ -196,6 +199,13 @@ impl Registry {
         Ok(())
     }
 
+    /// Notes which features a device's driver has agreed on.
+    pub(super) fn note_features(&self, name: &CStr, features: u64) {
+        if let Some(known) = self.find(name) {
+            known.device.state.lock().features = Some(features);
+        }
+    }
+
     /// The driver of the device in this slot is gone, or was never bound.
     pub(super) fn release(&mut self, slot: usize, memory: &Memory, slots: &Slots) {
         let Some(flow) = slots.remove(slot) else {
@@ -210,6 +220,7 @@ impl Registry {
         };
         let mut state = known.device.state.lock();
         let standing = core::mem::replace(&mut state.standing, Standing::Idle);
+        state.features = None;
         drop(state);
         let Standing::Adopted(flow, _) = standing else {
             return;

@@ -326,10 +326,18 @@ impl Memory {
             && (pressed || self.pool.free_for_all() < self.reserve.counted())
             && self.size() < self.bounds.max
         {
-            if self.add(&mut units).is_err() {
-                self.grow_failed.count(1);
-                ffi::log_no_growth(self.size());
-                break;
+            match self.add(&mut units) {
+                Ok(()) => {}
+                // Halves of units have taken all the places there are.
+                Err(error) if error == ENOSPC => break,
+                Err(error) => {
+                    self.grow_failed.count(1);
+                    // A flip that failed has had its line.
+                    if error == ENOMEM {
+                        ffi::log_no_growth(self.size());
+                    }
+                    break;
+                }
             }
             pressed = false;
             self.grown.count(1);

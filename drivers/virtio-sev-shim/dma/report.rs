@@ -56,19 +56,18 @@ pub(super) fn device(device: &Arc<Device>, out: &mut fmt::Formatter<'_>) -> fmt:
         Standing::Left(reason) => writeln!(out, "state: not adopted: {reason}")?,
         Standing::Adopted(..) => writeln!(out, "state: adopted")?,
     }
-    let Standing::Adopted(flow, terms) = &state.standing else {
-        return writeln!(
-            out,
-            "access_platform: {}",
-            if state.access_platform { "yes" } else { "no" }
-        );
-    };
-    let access = if state.access_platform {
-        "yes"
-    } else {
-        "admitted"
+    let access = match (&state.standing, state.access_platform) {
+        (_, true) => "yes",
+        (Standing::Adopted(..), false) => "admitted",
+        (_, false) => "no",
     };
     writeln!(out, "access_platform: {access}")?;
+    if let Some(features) = state.features {
+        writeln!(out, "features: {features:#x}")?;
+    }
+    let Standing::Adopted(flow, terms) = &state.standing else {
+        return Ok(());
+    };
     writeln!(out, "hidden_features: {:#x}", terms.hidden)?;
     let Some((held, most, (send, receive))) = with_dma(|dma| {
         let (held, most) = flow.held(&dma.memory);

@@ -118,6 +118,23 @@ def test_packed_rings_are_hidden(context):
     equal(hidden, {"0x400000000"}, "hidden features")
 
 
+def test_features_are_those_that_were_agreed_on(context):
+    """Of adopted devices, of one that is admitted, and of one that was bound before; none while there is no driver."""
+    script = """for device in /sys/bus/virtio/devices/*; do echo ${device##*/} $(cat $device/features); done
+        echo $(basename $(readlink -f /sys/block/vdb/device)) >/sys/bus/virtio/drivers/virtio_blk/unbind"""
+    lines, report = reported(context, script, "--disk", "ram:8M,no-access-platform", "--disk", "ram:8M", "--net", "pair",
+                             "--module-param", "virtio_sev_shim.admit=blk")
+    agreed = {name: sum(1 << at for at, bit in enumerate(bits) if bit == "1") for name, bits in map(str.split, lines)}
+    told = {name: int(block["features"], 16) for name, block in report.blocks.items() if "features" in block}
+    admitted, = (name for name, block in report.blocks.items() if block["access_platform"] == "admitted")
+    unbound = {name for name, block in report.blocks.items() if block["state"] == "no driver"}
+    # The kernel is told that this one has it, the device is not.
+    agreed[admitted] &= ~(1 << 33)
+    equal((len(unbound), told), (1, {name: agreed[name] for name in report.blocks if name not in unbound}), "features")
+    before = {block["state"] for name, block in report.blocks.items() if name in told}
+    equal(before, {"adopted", "not adopted: its driver was bound before; see rebind"}, "states of those with features")
+
+
 def test_rng(context):
     script = 'dd if=/dev/hwrng bs=64 count=512 iflag=fullblock status=none | python3 -c "import sys, zlib\n' \
              'data = sys.stdin.buffer.read(); print(len(data), len(zlib.compress(data)) >= len(data))"'
