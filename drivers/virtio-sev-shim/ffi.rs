@@ -60,6 +60,7 @@ mod shim {
         pub(super) fn sev_shim_remove_attributes();
         pub(super) fn sev_shim_notify(name: *const c_char);
         pub(super) fn sev_shim_copy(to: *mut c_void, from: *const c_void, len: usize);
+        pub(super) fn sev_shim_zero(mem: *mut c_void, len: usize);
         pub(super) fn sev_shim_ram() -> u64;
         pub(super) fn sev_shim_cpus() -> c_uint;
         pub(super) fn sev_shim_dma() -> *const c_char;
@@ -386,6 +387,16 @@ pub(crate) unsafe fn copy(to: *mut u8, from: *const u8, len: usize) {
     // SAFETY: By this function's own requirements. What C does to bytes that somebody else writes has no other effect than
     // on the bytes at `to`, which may have any value.
     unsafe { shim::sev_shim_copy(to.cast(), from.cast(), len) }
+}
+
+/// Makes memory zero that the host may change at the same time.
+///
+/// # Safety
+///
+/// `mem` is valid for writing `len` bytes, apart from what the host does.
+pub(crate) unsafe fn zero(mem: *mut u8, len: usize) {
+    // SAFETY: By this function's own requirements; as in `copy`.
+    unsafe { shim::sev_shim_zero(mem.cast(), len) }
 }
 
 /// Bytes of memory.

@@ -128,7 +128,7 @@ pub(crate) fn share(memory: &impl Memory, ledger: &mut Ledger, pages: usize) -> 
     // What encryption and decryption with the wrong key, or no key, left in them is nobody's business.
     //
     // SAFETY: The block has that many pages, and is ours.
-    unsafe { mem.as_ptr().write_bytes(0, pages * PAGE_SIZE) };
+    unsafe { ffi::zero(mem.as_ptr(), pages * PAGE_SIZE) };
     ledger.flipped_to_shared(block.range(), State::Shared);
     Ok(block)
 }

@@ -169,7 +169,7 @@ impl SharedPages {
     /// Fills the pages with zeros.
     pub fn zero(&mut self) {
         // SAFETY: They are ours.
-        unsafe { self.block.mem.as_ptr().write_bytes(0, self.len()) };
+        unsafe { ffi::zero(self.block.mem.as_ptr(), self.len()) };
     }
 
     fn at(&self, offset: usize, len: usize) -> Result<NonNull<u8>> {

@@ -152,13 +152,20 @@ u64 sev_shim_shared_address(u64 pa)
 }
 
 /*
- * Between private memory and memory that the host changes meanwhile. For the compiler that called this it is
- * a function of another language: it can read nothing twice, nor take what it read for what is there.
+ * Between private memory and memory that the host changes meanwhile, and such memory alone. For the compiler
+ * that called these they are functions of another language: it can read nothing twice, nor take what it read
+ * or wrote for what is there.
  */
 noinline void sev_shim_copy(void *to, const void *from, size_t len)
 {
 	memcpy(to, from, len);
 	barrier_data(to);
+}
+
+noinline void sev_shim_zero(void *mem, size_t len)
+{
+	memset(mem, 0, len);
+	barrier_data(mem);
 }
 
 /* Bytes. */

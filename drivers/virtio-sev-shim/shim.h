@@ -31,6 +31,7 @@ u64 sev_shim_pa(const void *mem);
 u64 sev_shim_shared_address(u64 pa);
 void *sev_shim_va(u64 pa);
 void sev_shim_copy(void *to, const void *from, size_t len);
+void sev_shim_zero(void *mem, size_t len);
 u64 sev_shim_ram(void);
 unsigned int sev_shim_cpus(void);
 

@@ -5,8 +5,6 @@
 //! What the device writes is not believed: it changes bytes of the pool, and the guest reads each of them
 //! once, when it copies them out. Where a buffer belongs is written in private memory.
 
-use core::ptr::copy_nonoverlapping;
-
 use kernel::{
     prelude::*,
     str::CString, //
@@ -295,7 +293,7 @@ impl Flow {
         if copied {
             // SAFETY: The caller's buffer, and a block of the pool that is this long and nobody else's: it was given
             // out just now.
-            unsafe { copy_nonoverlapping(original, memory.at(at).as_ptr(), len) };
+            unsafe { ffi::copy(memory.at(at).as_ptr(), original, len) };
             self.count(lane, Count::CopiedIn, len as u64);
         }
         Some(at)
@@ -317,7 +315,7 @@ impl Flow {
         let scrub = |arena: usize, offset: usize, len: usize| {
             if let Some(mem) = memory.inside(arena, offset, len) {
                 // SAFETY: The allocator hands over a piece of a unit that nobody has at this moment.
-                unsafe { mem.as_ptr().write_bytes(0, len) };
+                unsafe { ffi::zero(mem.as_ptr(), len) };
             }
         };
         match memory.pool.alloc(client, lane, request, scrub) {
@@ -375,9 +373,8 @@ impl Flow {
             let start = address & !(block.len() as u64 - 1);
             let begin = start + (record.original & self.align_mask);
             // SAFETY: The record is private memory, written when this buffer was mapped, which the caller says is still
-            // there. From where it begins in its block there are as many bytes. The device may change them meanwhile:
-            // each is read once, and nothing follows from what it is.
-            unsafe { copy_nonoverlapping(memory.at(begin).as_ptr(), original, len) };
+            // there. From where it begins in its block there are as many bytes. Nothing follows from what they are.
+            unsafe { ffi::copy(original, memory.at(begin).as_ptr(), len) };
             self.count(lane, Count::CopiedOut, len as u64);
         }
         self.give_back(memory, block, &record);
@@ -440,11 +437,11 @@ impl Flow {
         let lane = self.lane(cpu);
         if for_cpu && direction.device_writes() {
             // SAFETY: As in `unmap`; the part was checked to be within the buffer.
-            unsafe { copy_nonoverlapping(bounce, original, len) };
+            unsafe { ffi::copy(original, bounce, len) };
             self.count(lane, Count::CopiedOut, len as u64);
         } else if !for_cpu && direction.device_reads() {
             // SAFETY: As before.
-            unsafe { copy_nonoverlapping(original, bounce, len) };
+            unsafe { ffi::copy(bounce, original, len) };
             self.count(lane, Count::CopiedIn, len as u64);
         }
     }
@@ -481,7 +478,7 @@ impl Flow {
         };
         let address = memory.pool.note(block, &record).ok()?;
         // SAFETY: The block is at least this long and was given out just now.
-        unsafe { memory.at(address).as_ptr().write_bytes(0, len) };
+        unsafe { ffi::zero(memory.at(address).as_ptr(), len) };
         Some(address)
     }
 
