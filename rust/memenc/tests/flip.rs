@@ -3,13 +3,15 @@
 //! Flips of random ranges of random tables, with failures at random moments, against a model; and single
 //! cases.
 
+mod machines;
 mod random;
 mod tables;
 mod vm;
 
+use machines::machines;
 use memenc::flip::{Cause, FlipError, Flipped, Run};
 use proptest::prelude::*;
-use tables::{machines, page, Machine};
+use tables::{page, Machine};
 use vm::{vm, Chunk, Failure, Region, Vm, FLAGS, GIANT, LARGE, PAGE};
 
 fn chunk() -> impl Strategy<Value = Chunk> {

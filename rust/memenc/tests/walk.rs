@@ -2,17 +2,19 @@
 
 //! The walker against tables that are known, and against a second reader of tables that are garbage.
 
+mod machines;
 mod random;
 mod reading;
 mod tables;
 
 use std::collections::BTreeSet;
 
+use machines::machines;
 use memenc::entry::PageSize;
 use memenc::walk::{Fault, Found, Half, PhysMem};
 use proptest::prelude::*;
 use reading::span;
-use tables::{machines, page, Machine, Ram, Tables};
+use tables::{page, Machine, Ram, Tables};
 
 const FOUR: Machine = Machine {
     five: false,

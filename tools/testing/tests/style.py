@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Formatting, clippy, checkpatch, licences."""
+"""Formatting, clippy, checkpatch, licences, and what nothing else compiles."""
 
 import subprocess
 
@@ -43,6 +43,12 @@ def test_rust_is_formatted(context):
 def test_clippy_is_content(context):
     run(context, "cargo", "clippy", "--locked", "--workspace", "--all-targets", "--", "-D", "warnings",
         env=programs.checks_environment(context.root))
+
+
+def test_the_fuzz_targets_compile(context):
+    """A workspace of its own, which nothing else here compiles. libFuzzer, which is not linked with, need not be built."""
+    run(context, "sh", "-c", f"cd {CHECKOUT}/tools/testing/psp-emu/fuzz && exec cargo check --locked --bins",
+        env={**programs.checks_environment(context.root), "CUSTOM_LIBFUZZER_PATH": "/nowhere"})
 
 
 def test_clippy_is_content_with_the_kernels_flags(context):

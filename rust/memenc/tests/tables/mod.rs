@@ -13,7 +13,6 @@ use std::fmt;
 use memenc::cbit::Encoding;
 use memenc::entry::{Levels, Paging};
 use memenc::walk::PhysMem;
-use proptest::prelude::*;
 
 /// Bit of the address that says private, or with vTOM shared.
 pub(crate) const BIT: u32 = 47;
@@ -244,9 +243,4 @@ impl Tables {
         let bit = self.machine.bit(private);
         *self.entry(va, level) = gpa | bit | flags | large | 1;
     }
-}
-
-/// Four or five levels, C-bit or vTOM.
-pub(crate) fn machines() -> impl Strategy<Value = Machine> {
-    (any::<bool>(), any::<bool>()).prop_map(|(five, vtom)| Machine { five, vtom })
 }
