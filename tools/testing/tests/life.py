@@ -116,27 +116,46 @@ def test_sleep_shuts_the_platform_down_and_guests_forbid_it(context):
     equal(names[names.index("SHUTDOWN"):names.index("LAUNCH_START")].count("INIT"), 1, "INITs between sleep and the guest")
 
 
-def test_sleep_as_deep_as_the_kernel_can_try_it(context):
-    """Suspend to RAM with devices, platform, processors and core asleep for a second. 9P does not wake up, so all that is needed
-    is in memory, and what comes of it goes to the kernel's log."""
+def asleep(context, script, *options):
+    """What a script says that puts a machine to sleep, and the commands from the first sleep on.
+
+    9P does not wake up. So `call` is in memory, and `say` goes to the kernel's log.
+    """
     share, trace = sev_ioctl(context), context.directory / "trace"
-    result = context.lab("run", "--share", share, "--trace", trace, "--fault", "late:5", "--", "sh", "-c", """
+    result = context.lab("run", "--share", share, "--trace", trace, "--fault", "late:5", *options, "--", "sh", "-c", f"""
         mkdir /tmp/lib; cp /mnt/share/sev-ioctl $(ldd /mnt/share/sev-ioctl | grep -o '/[^ ]*') /tmp/lib
-        say() { echo "lab: $*" >/dev/kmsg; }
-        call() { /tmp/lib/ld-linux-x86-64.so.2 --library-path /tmp/lib /tmp/lib/sev-ioctl $1 >/tmp/out; read -r line </tmp/out; say $line; }
-        call platform_status; echo 1 >/sys/module/suspend/parameters/pm_test_delay
-        for level in devices platform processors core; do
-            echo $level >/sys/power/pm_test; echo mem >/sys/power/state && say $level; call pdh_gen
-        done
+        say() {{ echo "lab: $*" >/dev/kmsg; }}
+        call() {{ /tmp/lib/ld-linux-x86-64.so.2 --library-path /tmp/lib /tmp/lib/sev-ioctl $1 >/tmp/out; read -r line </tmp/out; say $line; }}
+        call platform_status; {script}
         echo o >/proc/sysrq-trigger; while :; do :; done""")
     console = Path(re.search(r"(/\S*console\.log)", result.stderr.decode())[1]).read_text(errors="replace")
-    said = [" ".join(line.split()[:4]) for line in re.findall(r"lab: (.*)", console)]
-    equal(said, ["status ro OK error=0", *(line for level in ("devices", "platform", "processors", "core")
-                                           for line in (level, "pdh_gen rw OK error=0"))], "what wakes up, and a key command after it")
+    first, *said = (" ".join(line.split()[:4]) for line in re.findall(r"lab: (.*)", console))
+    equal(first, "status ro OK error=0", "before sleep")
     equal(re.findall(r"without its interrupt \(8 so far\)|SEV: .*failed.*|WARNING.*|BUG.*", console.split("lab: ", 1)[1]), [], "complaints")
     names = commands(trace)
-    equal(names[names.index("SHUTDOWN"):], ["SHUTDOWN", *["PLATFORM_STATUS", "INIT", "DF_FLUSH", "PDH_GEN", "SHUTDOWN"] * 4],
-          "commands from the first sleep on")
+    return said, names[names.index("SHUTDOWN"):]
+
+
+AWAKE = ["PLATFORM_STATUS", "INIT", "DF_FLUSH", "PDH_GEN", "SHUTDOWN"]
+
+
+def test_sleep_as_deep_as_the_kernel_can_try_it(context):
+    """Suspend to RAM with devices, platform, processors and core asleep for a second."""
+    said, told = asleep(context, """echo 1 >/sys/module/suspend/parameters/pm_test_delay
+        for level in devices platform processors core; do
+            echo $level >/sys/power/pm_test; echo mem >/sys/power/state && say $level; call pdh_gen
+        done""")
+    equal(said, [line for level in ("devices", "platform", "processors", "core") for line in (level, "pdh_gen rw OK error=0")],
+          "what wakes up, and a key command after it")
+    equal(told, ["SHUTDOWN", *AWAKE * 4], "commands")
+
+
+def test_hibernation(context):
+    """To a disk and back, without power-off between: what the image was made of is there again."""
+    said, told = asleep(context, """mkswap /dev/vda >/dev/null; swapon /dev/vda; cat /sys/block/vda/dev >/sys/power/resume
+        echo test_resume >/sys/power/disk; echo disk >/sys/power/state && say back; call pdh_gen""", "--disk", "ram:1G", "--mem", "512")
+    equal(said, ["back", "pdh_gen rw OK error=0"], "what wakes up, and a key command after it")
+    equal(told, ["SHUTDOWN", *AWAKE], "commands")
 
 
 # Launches a SEV guest, says so, and keeps it.
