@@ -125,3 +125,7 @@ def _random(context, kind, count, *options):
 
 def test_random_lies_of_disks_harm_no_guest(context):
     _random(context, "blk", 4, *GUEST, "--kernel", "kunit")
+
+
+def test_random_lies_of_disks_harm_no_guest_under_kasan(context):
+    _random(context, "blk", 3, *GUEST, "--kernel", "debug", "--mem", "1536")

@@ -165,6 +165,35 @@ def test_reports_in_configfs(context):
     equal(lines[4], "OK 1184 03000000 EINVAL", "another VMPL, and one that is none")
 
 
+def test_nothing_is_lost_by_reports_and_the_modules_coming_and_going(context):
+    """Under KASAN, lockdep and kmemleak: all that /dev/sev-guest and configfs do, also what is refused, with an entry left open."""
+    program = f"""
+ask_report = report
+{TSM}
+import subprocess
+def shared():
+    return open("/sys/kernel/sev_guest/shared_pages").read().strip()
+for turn in range(3):
+    fd = open_device()
+    for length in 0, 4096, 16384:
+        ext_report(fd, length)
+    print(*ask_report(fd)[:3], *derived_key(fd, fields=1)[:3], *ask_report(fd, vmpl=4)[:3])
+    os.mkdir(report_dir := f"{REPORT}/kept{{turn}}")
+    open(f"{{report_dir}}/inblob", "wb", buffering=0).write(bytes(64))
+    len(open(f"{{report_dir}}/auxblob", "rb").read())
+    os.close(fd)
+    os.rmdir(report_dir)
+    subprocess.run("rmmod virtio_sev_shim && modprobe virtio_sev_shim lab_transport=1", shell=True, check=True)
+print(shared())
+"""
+    lines = run(context, program, vm=(*LAB, "--kernel", "debug"),
+                before="modprobe configfs 2>/dev/null; mount -t configfs configfs /sys/kernel/config",
+                after="""rmmod virtio_sev_shim; for round in 1 2; do sleep 6; echo scan >/sys/kernel/debug/kmemleak; done
+cat /sys/kernel/debug/kmemleak; [ -e /proc/lockdep ] && echo checked""")
+    # Two pages are for messages to the firmware.
+    equal(lines[5:], ["OK None 0 OK None 0 OK None 22"] * 3 + ["2", "checked"], "reports, shared pages, leaks")
+
+
 def test_a_wrong_certificate_table_is_cut_off(context):
     lines = run(context, TSM, "--fault", "table", before="modprobe configfs 2>/dev/null; mount -t configfs configfs /sys/kernel/config",
                 after="dmesg | grep -o 'certificates beyond their buffer'")
