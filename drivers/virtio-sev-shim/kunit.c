@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* What the KUnit tests (flip_rig.rs, flip_test.rs, walk_test.rs, snp_test.rs) need of the kernel beyond what the module does. */
+/* What the KUnit tests (flip_rig.rs, flip_test.rs, walk_test.rs, snp_test.rs) need beyond what the module does. */
 
 #include <crypto/aes-gcm.h>
 #include <linux/mm.h>
