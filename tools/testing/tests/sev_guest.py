@@ -166,7 +166,7 @@ def test_reports_in_configfs(context):
 
 
 def test_nothing_is_lost_by_reports_and_the_modules_coming_and_going(context):
-    """Under KASAN, lockdep and kmemleak: all that /dev/sev-guest and configfs do, also what is refused, with an entry left open."""
+    """Under KASAN, lockdep and kmemleak: reports, keys, certificates and configfs entries, also some that are refused."""
     program = f"""
 ask_report = report
 {TSM}
