@@ -84,6 +84,11 @@ pub(super) const PURPOSES: usize = 3;
 /// A mapping whose block is its owner's, to be read and written at any time: it is never copied.
 const COHERENT: u8 = 1;
 
+/// Bytes before a ring that nobody uses: a page, so that the ring begins at one. A device that writes a little beyond a
+/// buffer hits no ring. The kernel follows what is in rings, and in descriptors that were spoilt it may go round for
+/// ever (`detach_buf_split_in_order()`, drivers/virtio/virtio_ring.c).
+const GUARD: usize = kernel::page::PAGE_SIZE;
+
 /// Lanes at most: processors beyond share them.
 const MAX_LANES: usize = 64;
 
@@ -446,7 +451,7 @@ impl Flow {
         }
     }
 
-    /// Memory that both sides use all the time, zeroed.
+    /// Memory that both sides use all the time, zeroed, with a [`GUARD`] before it.
     pub(super) fn alloc_coherent(
         &self,
         memory: &Memory,
@@ -455,11 +460,12 @@ impl Flow {
         cpu: u32,
     ) -> Option<u64> {
         let lane = self.lane(cpu);
+        let whole = len.checked_add(GUARD)?;
         let request = Request {
             len,
-            offset: 0,
+            offset: GUARD,
             boundary: 0,
-            overwritten: len,
+            overwritten: whole,
             lasting: true,
         };
         let client = self.client(Purpose::Ring);
@@ -476,10 +482,10 @@ impl Flow {
             client: client.id(),
             flags: COHERENT,
         };
-        let address = memory.pool.note(block, &record).ok()?;
+        let start = memory.pool.note(block, &record).ok()?;
         // SAFETY: The block is at least this long and was given out just now.
-        unsafe { ffi::zero(memory.at(address).as_ptr(), len) };
-        Some(address)
+        unsafe { ffi::zero(memory.at(start).as_ptr(), whole) };
+        Some(start + GUARD as u64)
     }
 
     /// Ends what [`Flow::alloc_coherent`] began.

@@ -3,7 +3,10 @@
 //! KUnit: buffers of a device on their way to the pool and back.
 
 use kernel::prelude::*;
-use memenc::pool::Refusal;
+use memenc::pool::{
+    Refusal,
+    CHUNK_BYTES, //
+};
 
 use super::{
     flow::{
@@ -261,10 +264,43 @@ mod tests {
         rig.unmap(ring, Direction::Both);
         rig.sync(ring, 5000, Direction::Both, true);
         assert_eq!(rig.counts(), (8192, 0));
-        assert_eq!(rig.held(), 8192);
+        assert_eq!(rig.held(), 16384);
         rig.flow.free_coherent(&rig.memory, ring);
         rig.flow.free_coherent(&rig.memory, ring);
         assert_eq!(rig.held(), 0);
+        Ok(())
+    }
+
+    #[test]
+    fn a_page_beyond_a_buffer_is_no_ring() -> Result {
+        let rig = Rig::new()?;
+        let other = device(&rig.memory, 1, 0, false)?;
+        let mut bytes = buffer(CHUNK_BYTES, 0)?;
+        let (mut rings, mut buffers) = (KVec::new(), KVec::new());
+        // Until the pool is full, in turn.
+        while let Ok(address) = rig.map(&mut bytes, Direction::FromDevice) {
+            buffers.push(address, GFP_KERNEL)?;
+            for flow in [&rig.flow, &other] {
+                let ring = flow.alloc_coherent(&rig.memory, 3000, false, 0);
+                rings.extend_from_slice(ring.as_slice(), GFP_KERNEL)?;
+            }
+        }
+        let end = |address: u64| address + CHUNK_BYTES as u64;
+        let behind = |ring: &u64| {
+            buffers
+                .iter()
+                .any(|buffer| ring.wrapping_sub(end(*buffer)) <= 4096)
+        };
+        // Otherwise this shows nothing.
+        assert!(rings.iter().any(behind));
+        for address in buffers.iter().copied() {
+            let more = rig.memory.pool.find(end(address)).map_or(0, |_| 4096);
+            rig.device_writes(address, CHUNK_BYTES + more, 0x22);
+        }
+        for ring in rings {
+            assert_eq!(ring % 4096, 0);
+            assert_eq!(rig.device_reads::<3000>(ring), [0; 3000]);
+        }
         Ok(())
     }
 

@@ -328,6 +328,8 @@ def main():
             save_logs(spec)
     except TimedOut:
         print(f"lab: timed out after {spec['timeout']:g} s", file=sys.stderr, flush=True)
+        if hang := session.console.hang():
+            print(f"lab: the guest kernel said: {hang}", file=sys.stderr, flush=True)
         status = EXIT_TIMEOUT
         save_logs(spec)
     except LabError as error:

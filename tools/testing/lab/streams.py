@@ -8,6 +8,8 @@ import time
 
 PANIC = re.compile(rb"Kernel panic - not syncing: ([^\r\n]*)[\r\n]")
 INIT_STARTED = b"LAB-INIT"
+HANG = re.compile(rb"(?:watchdog|rcu|INFO): [^\r\n]*(?:lockup|LOCKUP|stall|blocked for more than)[^\r\n]*")
+INSTRUCTION = re.compile(rb"RIP: 0010:[^\r\n]*")
 GUEST_ERROR = re.compile(rb"LAB-ERROR: ([^\r\n]*)[\r\n]")
 
 
@@ -54,6 +56,14 @@ class Console:
         self.init_started = self.init_started or INIT_STARTED in self._recent
         self.panic = self.panic or _found(PANIC, self._recent)
         self.guest_error = self.guest_error or _found(GUEST_ERROR, self._recent)
+
+    def hang(self):
+        """What the kernel has last said of something that does not go on, and where that was, if it knows; or nothing."""
+        complaints = list(HANG.finditer(self._recent))
+        if not complaints:
+            return None
+        said = [complaints[-1][0], *INSTRUCTION.findall(self._recent, complaints[-1].end())[:1]]
+        return ", ".join(words.decode(errors="replace").strip() for words in said)
 
 
 class Control:

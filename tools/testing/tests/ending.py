@@ -50,6 +50,14 @@ def test_timeout_ends_a_command_that_does_not(context):
     contains(result.stderr, b"timed out after 5 s", "stderr")
 
 
+def test_timeout_says_what_the_kernel_knows_of_a_hang(context):
+    lines = ("watchdog: BUG: soft lockup - CPU#0 stuck for 22s!", "RIP: 0010:somewhere+0x1/0x2", "RIP: 0010:elsewhere+0x3/0x4")
+    script = "".join(f"echo '<3>{line}' > /dev/kmsg; " for line in lines)
+    result = context.lab(*PLAIN, "--timeout", "5", "--", "sh", "-c", f"{script} sleep 1000")
+    contains(result.stderr, b"lab: the guest kernel said: watchdog: BUG: soft lockup - CPU#0 stuck for 22s!, RIP: 0010:somewhere+0x1/0x2\n",
+             "stderr")
+
+
 def test_timeout_ends_a_guest_that_hangs(context):
     process, processes = running(context, *PLAIN, "--timeout", "10")
     os.kill(find(processes, "qemu-system-x86_64"), signal.SIGSTOP)

@@ -17,7 +17,8 @@ from lab.vdevs import pattern
 
 KERNELS = ("debian", "kunit", "debug")
 SCRIPTS = CHECKOUT / "tools/testing/guest"
-GUEST = ("run", "--role", "guest", "--smp", "2")
+# TIMEOUT: a VM takes a minute, the debug kernel's a few.
+GUEST = ("run", "--role", "guest", "--smp", "2", "--timeout", "1200")
 
 # After these a queue is broken, or waits for ever; a driver may then never let its device go.
 ENDING = ("id-range", "id-unknown", "id-twice", "index-jump", "silent")
