@@ -60,7 +60,7 @@ mod usage;
 mod word;
 
 pub use arena::{Arena, ARENA_WORDS};
-pub use block::{Block, Refusal, Request};
+pub use block::{shift, Block, Refusal, Request};
 pub use client::{Client, Rank, CLIENT_WORDS, LANE_WORDS};
 pub use record::{Found, Record};
 pub use word::Word;

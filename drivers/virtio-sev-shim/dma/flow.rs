@@ -6,14 +6,15 @@
 //! once, when it copies them out. Where a buffer belongs is written in private memory.
 
 use kernel::{
+    page::PAGE_SIZE,
     prelude::*,
     str::CString, //
 };
 use memenc::{
     pool::{
+        self,
         Block,
         Client,
-        Found,
         Rank,
         Record,
         Refusal,
@@ -87,7 +88,7 @@ const COHERENT: u8 = 1;
 /// Bytes before a ring that nobody uses: a page, so that the ring begins at one. A device that writes a little beyond a
 /// buffer hits no ring. The kernel follows what is in rings, and in descriptors that were spoilt it may go round for
 /// ever (`detach_buf_split_in_order()`, drivers/virtio/virtio_ring.c).
-const GUARD: usize = kernel::page::PAGE_SIZE;
+const GUARD: usize = PAGE_SIZE;
 
 /// Lanes at most: processors beyond share them.
 const MAX_LANES: usize = 64;
@@ -293,9 +294,18 @@ impl Flow {
             client: client.id(),
             flags: 0,
         };
-        let at = memory.pool.note(block, &record).ok()? + offset as u64;
+        let bytes = block.len();
+        let start = memory.pool.note(block, &record).ok()?;
+        let at = self.begin(start, bytes, &record);
         self.count(lane, Count::Maps, 1);
         if copied {
+            // CAST: within the block.
+            let before = (at - start) as usize;
+            if before > offset {
+                // The copy was to overwrite this, and does not where it begins a page further.
+                // SAFETY: As below.
+                unsafe { ffi::zero(memory.at(start).as_ptr(), before) };
+            }
             // SAFETY: The caller's buffer, and a block of the pool that is this long and nobody else's: it was given
             // out just now.
             unsafe { ffi::copy(memory.at(at).as_ptr(), original, len) };
@@ -373,10 +383,9 @@ impl Flow {
         if !skip_sync && direction.device_writes() {
             // CAST: as wide.
             let (original, len) = (record.original as *mut u8, record.len as usize);
-            // CAST: as wide. Where the buffer begins in its block, whichever address in there was said: a block is
-            // aligned to its length.
+            // CAST: as wide. Whichever address in the block was said: it is aligned to its length.
             let start = address & !(block.len() as u64 - 1);
-            let begin = start + (record.original & self.align_mask);
+            let begin = self.begin(start, block.len(), &record);
             // SAFETY: The record is private memory, written when this buffer was mapped, which the caller says is still
             // there. From where it begins in its block there are as many bytes. Nothing follows from what they are.
             unsafe { ffi::copy(original, memory.at(begin).as_ptr(), len) };
@@ -392,6 +401,20 @@ impl Flow {
             self.owner(client).is_some() && (flags & COHERENT != 0) == coherent
         };
         memory.pool.take(address, wanted)
+    }
+
+    /// Where a buffer begins in its block, which has so many bytes from `start` on: where its low bits say, or a page
+    /// further.
+    #[inline]
+    fn begin(&self, start: u64, bytes: usize, record: &Record) -> u64 {
+        let offset = record.original & self.align_mask;
+        if self.align_mask >= PAGE_SIZE as u64 {
+            return start + offset;
+        }
+        // CAST: both are as wide, and fit in the block together.
+        let used = record.len as usize + offset as usize;
+        // CAST: as wide.
+        start + offset + pool::shift(start, bytes, record.original, used) as u64
     }
 
     #[inline]
@@ -422,14 +445,14 @@ impl Flow {
         for_cpu: bool,
         cpu: u32,
     ) {
-        let Some(Found { start, record, .. }) = memory.pool.lookup(address) else {
+        let Some(found) = memory.pool.lookup(address) else {
             return;
         };
+        let record = found.record;
         if record.flags & COHERENT != 0 || self.owner(record.client).is_none() {
             return;
         }
-        // The buffer begins in its block where its low bits say.
-        let begin = start + (record.original & self.align_mask);
+        let begin = self.begin(found.start, found.bytes, &record);
         let Some(skipped) = address.checked_sub(begin) else {
             return;
         };

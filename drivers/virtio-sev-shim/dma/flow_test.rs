@@ -17,6 +17,7 @@ use super::{
         buffer,
         device,
         map,
+        sync,
         unmap,
         Rig,
         MIB, //
@@ -248,6 +249,40 @@ mod tests {
         assert_eq!(address & 0xfff, 0x800);
         assert_eq!(rig.device_reads::<2048>(address - 2048), [0; 2048]);
         rig.unmap(address, Direction::ToDevice);
+        Ok(())
+    }
+
+    #[test]
+    fn a_buffer_may_begin_a_page_into_its_block() -> Result {
+        for other_had_it in [false, true] {
+            let rig = Rig::new()?;
+            let mut all = buffer(2 << 20, 0x11)?;
+            let start = rig.map(&mut all[4096..44096], Direction::Both)?;
+            rig.unmap(start, Direction::Both);
+            if other_had_it {
+                rig.flow.close(&rig.memory);
+            }
+            let other = device(&rig.memory, 1, 0, false)?;
+            let flow = if other_had_it { &other } else { &rig.flow };
+            // Where a TLB has the block, too: all is aligned to its 2 MiB, and the block to 64 KiB.
+            let at = start as usize & 0xf_ffff | 1 << 20;
+            all.fill(0x22);
+            let own = &mut all[at..at + 40000];
+            let shifted = map(&rig.memory, flow, own, Direction::Both)?;
+            assert_eq!(shifted, start + 4096);
+            assert_eq!(rig.device_reads::<4096>(start), [0; 4096]);
+            assert_eq!(rig.device_reads::<4096>(shifted), [0x22; 4096]);
+            assert_eq!(rig.device_reads::<2048>(shifted + 37952), [0x22; 2048]);
+            // What was not mapped does not come back.
+            rig.device_writes(start, 4096 + 40001, 0x33);
+            let last = shifted + 39998;
+            sync(&rig.memory, flow, last, 100, Direction::Both, true);
+            assert_eq!(all[at + 39997..at + 40001], [0x22, 0x33, 0x33, 0x22]);
+            unmap(&rig.memory, flow, shifted, Direction::Both);
+            assert!(all[at..at + 40000].iter().all(|byte| *byte == 0x33));
+            assert_eq!((all[at - 1], all[at + 40000]), (0x22, 0x22));
+            assert_eq!(flow.held(&rig.memory).0, 0);
+        }
         Ok(())
     }
 

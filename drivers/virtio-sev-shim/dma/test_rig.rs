@@ -79,11 +79,7 @@ impl Rig {
     }
 
     pub(super) fn sync(&self, address: u64, len: usize, direction: Direction, for_cpu: bool) {
-        // SAFETY: The tests' buffers are there until they end.
-        unsafe {
-            self.flow
-                .sync(&self.memory, address, len, direction, for_cpu, 0)
-        };
+        sync(&self.memory, &self.flow, address, len, direction, for_cpu);
     }
 
     /// What the device sees.
@@ -131,6 +127,18 @@ pub(super) fn map(
 pub(super) fn unmap(memory: &Memory, flow: &Flow, address: u64, direction: Direction) {
     // SAFETY: As above.
     unsafe { flow.unmap(memory, address, direction, false, 0) };
+}
+
+pub(super) fn sync(
+    memory: &Memory,
+    flow: &Flow,
+    address: u64,
+    len: usize,
+    direction: Direction,
+    for_cpu: bool,
+) {
+    // SAFETY: The tests' buffers are there until they end.
+    unsafe { flow.sync(memory, address, len, direction, for_cpu, 0) };
 }
 
 pub(super) fn buffer(len: usize, byte: u8) -> Result<KVec<u8>> {

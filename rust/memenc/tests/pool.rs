@@ -7,7 +7,7 @@ mod pools;
 use std::sync::atomic::AtomicU64;
 
 use memenc::pool::{
-    AddError, Arena, Rank, Record, Refusal, Request, ARENA_BYTES, ARENA_WORDS, CHUNK_BYTES,
+    shift, AddError, Arena, Rank, Record, Refusal, Request, ARENA_BYTES, ARENA_WORDS, CHUNK_BYTES,
     GRANULE, LANE_WORDS, SMALL_ARENA_BYTES,
 };
 use pools::{base, bytes, client, empty, get, pool, take, zeros, TestPool};
@@ -428,4 +428,25 @@ fn a_mapping_is_taken_only_if_it_is_the_one_that_is_wanted() {
     assert_eq!(taken, record);
     pool.free(&one, block);
     assert_eq!(take(&pool, address), None);
+}
+
+#[test]
+fn a_buffer_begins_a_page_further_where_there_is_need_and_room() {
+    // What QEMU's smallest TLB makes of an address.
+    let place = |address: u64| address / PAGE as u64 % 256;
+    for order in 0..14 {
+        let bytes = GRANULE << order;
+        for block in [0, bytes as u64, 7 << 22, (9 << 22) - bytes as u64] {
+            let lens = [1, bytes / 2 + 1, bytes.saturating_sub(PAGE), bytes - 1];
+            for used in lens.into_iter().chain([bytes]) {
+                for original in (0..1024).map(|page| (5 << 32) + page * PAGE as u64 + 8) {
+                    let shift = shift(block, bytes, original, used);
+                    let room = used + PAGE <= bytes;
+                    let need = place(block) == place(original);
+                    assert_eq!(shift, if room && need { PAGE } else { 0 });
+                    assert_ne!((room, place(block + shift as u64)), (true, place(original)));
+                }
+            }
+        }
+    }
 }
