@@ -5,6 +5,7 @@ They come back from a --vdev net, or from who runs `xdp ... turn` (xdp.c); `turn
 many came back right, and how many came back out of order. Needs packet sockets.
 """
 
+import fcntl
 import random
 import socket
 import struct
@@ -21,6 +22,9 @@ PEER = b"\x02\0\0\0\0\1"
 WINDOW = 128
 # Room for all frames; the socket module lacks the name (include/uapi/asm-generic/socket.h).
 SO_RCVBUFFORCE = 33
+# Flags of an interface (include/uapi/linux/sockios.h), and a struct ifreq with its name.
+SIOCGIFFLAGS, SIOCSIFFLAGS = 0x8913, 0x8914
+IFREQ = "16s24x"
 # TIMEOUT: a frame comes back at once, on a busy machine.
 SECONDS = 30
 
@@ -37,9 +41,16 @@ def wait_for_link(interface):
     while time.monotonic() < end:
         with open(f"/sys/class/net/{interface}/operstate", encoding="ascii") as file:
             if file.read().strip() in ("up", "unknown"):
-                return
+                return wait_for_queue(interface)
         time.sleep(0.02)
     sys.exit(f"{interface} has no link")
+
+
+def wait_for_queue(interface):
+    """It says that it is up before it has a queue (linkwatch_do_dev(), net/core/link_watch.c), but under a lock that setting flags takes, too."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
+        flags = fcntl.ioctl(control, SIOCGIFFLAGS, struct.pack(IFREQ, interface.encode()))
+        fcntl.ioctl(control, SIOCSIFFLAGS, flags)
 
 
 def main():
