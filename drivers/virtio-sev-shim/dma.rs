@@ -37,6 +37,7 @@ pub(crate) mod direct;
 mod flow;
 mod memory;
 mod report;
+mod ring;
 mod slots;
 mod words;
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The map operations of adopted virtio devices, which dma/flow.rs carries out. Rings pass the parent device
- * as their token. There is no highmem on x86-64: every page has its address.
+ * The map operations of adopted virtio devices, which dma/flow.rs and dma/ring.rs carry out. Rings
+ * pass the parent device as their token. There is no highmem on x86-64: every page has its address.
  */
 
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt

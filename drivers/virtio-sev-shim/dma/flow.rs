@@ -70,7 +70,7 @@ impl Direction {
 
 /// What a device has memory for; each has a share of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Purpose {
+pub(super) enum Purpose {
     /// Buffers it reads, or all.
     Send,
     /// Buffers it writes, if they have shares of their own.
@@ -83,12 +83,7 @@ enum Purpose {
 pub(super) const PURPOSES: usize = 3;
 
 /// A mapping whose block is its owner's, to be read and written at any time: it is never copied.
-const COHERENT: u8 = 1;
-
-/// Bytes before a ring that nobody uses: a page, so that the ring begins at one. A device that writes a little beyond a
-/// buffer hits no ring. The kernel follows what is in rings, and in descriptors that were spoilt it may go round for
-/// ever (`detach_buf_split_in_order()`, drivers/virtio/virtio_ring.c).
-const GUARD: usize = PAGE_SIZE;
+pub(super) const COHERENT: u8 = 1;
 
 /// Lanes at most: processors beyond share them.
 const MAX_LANES: usize = 64;
@@ -232,7 +227,7 @@ impl Flow {
     }
 
     #[inline]
-    fn client(&self, purpose: Purpose) -> &Client<Words> {
+    pub(super) fn client(&self, purpose: Purpose) -> &Client<Words> {
         &self.clients[purpose as usize]
     }
 
@@ -244,7 +239,7 @@ impl Flow {
     }
 
     #[inline]
-    fn lane(&self, cpu: u32) -> usize {
+    pub(super) fn lane(&self, cpu: u32) -> usize {
         // CAST: as wide or wider.
         cpu as usize & (self.lanes.wrapping_sub(1))
     }
@@ -316,7 +311,7 @@ impl Flow {
 
     /// A block that the lane does not have at hand, or the refusal is noted.
     #[inline(never)]
-    fn take(
+    pub(super) fn take(
         &self,
         memory: &Memory,
         client: &Client<Words>,
@@ -396,7 +391,12 @@ impl Flow {
 
     /// Takes a mapping out of the books, if it is one of this device.
     #[inline]
-    fn taken(&self, memory: &Memory, address: u64, coherent: bool) -> Option<(Block, Record)> {
+    pub(super) fn taken(
+        &self,
+        memory: &Memory,
+        address: u64,
+        coherent: bool,
+    ) -> Option<(Block, Record)> {
         let wanted = |client: u16, flags: u8| {
             self.owner(client).is_some() && (flags & COHERENT != 0) == coherent
         };
@@ -425,7 +425,7 @@ impl Flow {
     }
 
     #[inline]
-    fn give_back(&self, memory: &Memory, block: Block, record: &Record) {
+    pub(super) fn give_back(&self, memory: &Memory, block: Block, record: &Record) {
         if let Some(client) = self.owner(record.client) {
             memory.pool.free(client, block);
         }
@@ -471,50 +471,6 @@ impl Flow {
             // SAFETY: As before.
             unsafe { ffi::copy(bounce, original, len) };
             self.count(lane, Count::CopiedIn, len as u64);
-        }
-    }
-
-    /// Memory that both sides use all the time, zeroed, with a [`GUARD`] before it.
-    pub(super) fn alloc_coherent(
-        &self,
-        memory: &Memory,
-        len: usize,
-        may_sleep: bool,
-        cpu: u32,
-    ) -> Option<u64> {
-        let lane = self.lane(cpu);
-        let whole = len.checked_add(GUARD)?;
-        let request = Request {
-            len,
-            offset: GUARD,
-            boundary: 0,
-            overwritten: whole,
-            lasting: true,
-        };
-        let client = self.client(Purpose::Ring);
-        let mut taken = self.take(memory, client, lane, &request);
-        if taken.is_none() && may_sleep {
-            memory.grow();
-            taken = self.take(memory, client, lane, &request);
-        }
-        let block = taken?;
-        let record = Record {
-            original: 0,
-            // CAST: no block is longer than 4 MiB.
-            len: len as u32,
-            client: client.id(),
-            flags: COHERENT,
-        };
-        let start = memory.pool.note(block, &record).ok()?;
-        // SAFETY: The block is at least this long and was given out just now.
-        unsafe { ffi::zero(memory.at(start).as_ptr(), whole) };
-        Some(start + GUARD as u64)
-    }
-
-    /// Ends what [`Flow::alloc_coherent`] began.
-    pub(super) fn free_coherent(&self, memory: &Memory, address: u64) {
-        if let Some((block, record)) = self.taken(memory, address, true) {
-            self.give_back(memory, block, &record);
         }
     }
 }
