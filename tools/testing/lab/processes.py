@@ -49,6 +49,12 @@ def still_there(processes):
     return left
 
 
+def parent(pid):
+    """The pid of a process's parent."""
+    with open(f"/proc/{pid}/stat") as file:
+        return int(file.read().rpartition(")")[2].split()[1])
+
+
 def runs(pid, program):
     """Does the process run `program`?"""
     try:

@@ -27,7 +27,7 @@ from .guest_memory import GuestMemory
 from .host_view import HostView
 from .page_map import PageMap
 from .qmp import Gone, Qmp
-from .streams import Console, Control, Stream, to_descriptor
+from .streams import Console, Control, Pipe, Stream, to_descriptor
 
 # TIMEOUT: a debug kernel with KASAN needs more than a minute on a slow machine.
 BOOT_SECONDS = 300
@@ -155,7 +155,7 @@ class Session:
     def _start_qemu(self):
         self.console = Console(self.logs / "console.log")
         self.control = Control(self._warn)
-        self.streams = {"console": Stream(self.console.feed), "control": Stream(self.control.feed)}
+        self.streams = {"console": Pipe(self.console.feed), "control": Stream(self.control.feed)}
         if self.spec["terminal"]:
             self.streams["terminal"] = Stream(to_descriptor(1))
         else:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The sockets between a VM and the lab, and what is read from them."""
+"""The sockets and the pipe between a VM and the lab, and what is read from them."""
 
+import fcntl
 import os
 import re
 import socket
@@ -10,6 +11,8 @@ PANIC = re.compile(rb"Kernel panic - not syncing: ([^\r\n]*)[\r\n]")
 INIT_STARTED = b"LAB-INIT"
 HANG = re.compile(rb"(?:watchdog|rcu|INFO): [^\r\n]*(?:lockup|LOCKUP|stall|blocked for more than)[^\r\n]*")
 INSTRUCTION = re.compile(rb"RIP: 0010:[^\r\n]*")
+# As large as whoever is not root may have it; more than a kernel prints while it boots.
+PIPE_BYTES = 1 << 20
 GUEST_ERROR = re.compile(rb"LAB-ERROR: ([^\r\n]*)[\r\n]")
 
 
@@ -26,7 +29,7 @@ class Stream:
         """Pass on everything that has arrived."""
         while not self.ended:
             try:
-                data = self.socket.recv(65536)
+                data = os.read(self.socket.fileno(), 65536)
             except BlockingIOError:
                 return
             except ConnectionResetError:
@@ -35,6 +38,20 @@ class Stream:
                 self.sink(data)
             else:
                 self.ended = True
+
+
+class Pipe(Stream):
+    """One that QEMU only writes to.
+
+    For the serial console, whose bytes come one by one and are lost when nobody has read for a while: a socket holds 278 of them.
+    """
+
+    def __init__(self, sink):
+        self.socket, self.qemus_end = (os.fdopen(fd, mode, buffering=0) for fd, mode in zip(os.pipe(), ("rb", "wb")))
+        fcntl.fcntl(self.qemus_end, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+        os.set_blocking(self.socket.fileno(), False)
+        self.sink = sink
+        self.ended = False
 
 
 class Console:

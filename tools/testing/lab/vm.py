@@ -20,7 +20,7 @@ THROUGH_DMA_API = ",iommu_platform=on,disable-legacy=on"
 
 
 def command_line(spec, fds):
-    """QEMU's arguments. `fds` are its ends of the sockets: console, control, stdin, stdout, stderr, terminal, loop0 and loop1;
+    """QEMU's arguments. `fds` are its ends of a pipe, console, and of the sockets: control, stdin, stdout, stderr, terminal, loop0 and loop1;
     in a guest host and, of the monitor and the plugin, qmp and orders."""
     host, guest = spec["role"] == "host", spec["role"] == "guest"
     virtio = THROUGH_DMA_API if guest else ""
@@ -33,7 +33,7 @@ def command_line(spec, fds):
         "-kernel", spec["kernel"], "-initrd", spec["initrd"],
         # A kernel that counts timer interrupts under emulation on a busy machine may find too few, and panics.
         "-append", " ".join(["console=ttyS0", "panic=-1", "no_timer_check", *spec["append"]]),
-        "-chardev", f"socket,id=console,fd={fds['console']}", "-serial", "chardev:console",
+        "-chardev", f"file,id=console,path=/proc/self/fd/{fds['console']}", "-serial", "chardev:console",
         "-device", f"virtio-serial-pci,max_ports=8{virtio}",
     ]
     for name in ("control", "host", "stdin", "stdout", "stderr"):

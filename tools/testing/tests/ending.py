@@ -2,13 +2,15 @@
 """How a run ends: timeouts, panics, signals, deaths; and that nothing stays behind, whichever it was."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 from lab.paths import CHECKOUT, cache_root
-from lab.processes import assert_gone, descendants, find, running, runs
+from lab.processes import assert_gone, descendants, find, parent, running, runs, still_there
 from lab.suites import Failure, contains, equal, exactly
 
 # The small kernel on one CPU boots in a third of the time; Debian's, and more CPUs, have tests of their own.
@@ -56,6 +58,27 @@ def test_timeout_says_what_the_kernel_knows_of_a_hang(context):
     result = context.lab(*PLAIN, "--timeout", "5", "--", "sh", "-c", f"{script} sleep 1000")
     contains(result.stderr, b"lab: the guest kernel said: watchdog: BUG: soft lockup - CPU#0 stuck for 22s!, RIP: 0010:somewhere+0x1/0x2\n",
              "stderr")
+
+
+def test_the_console_waits_for_a_lab_that_is_busy(context):
+    """It is looked at only after the VM has ended; nothing that the kernel said may be lost by then."""
+    lines = [f"line {number:04}, of which there are many" for number in range(200)]
+    script = "echo begun; sleep 3; for n in $(seq 0 199); do printf '<1>line %04d, of which there are many\n' $n >/dev/kmsg; done"
+    process = context.start(*PLAIN, "--", "sh", "-c", f"{script}; echo 1 >/proc/sys/kernel/sysrq; echo c >/proc/sysrq-trigger")
+    equal(process.stdout.readline(), b"begun\n", "stdout")
+    processes = descendants(process.pid)
+    qemu = find(processes, "qemu-system-x86_64")
+    lab = parent(qemu)
+    os.kill(lab, signal.SIGSTOP)
+    while qemu in still_there(processes):
+        time.sleep(0.1)
+    os.kill(lab, signal.SIGCONT)
+    errors = process.communicate(timeout=60)[1].decode()
+    equal(process.returncode, EXIT_LAB, "status")
+    contains(errors, "the guest kernel panicked: sysrq triggered crash", "stderr")
+    console = Path(re.search(r"(/\S*console\.log)", errors)[1]).read_text(errors="replace")
+    equal(re.findall(r"line \d{4}, of which there are many", console), lines, "what the kernel said")
+    assert_gone(processes)
 
 
 def test_timeout_ends_a_guest_that_hangs(context):
