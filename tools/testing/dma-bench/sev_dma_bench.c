@@ -7,7 +7,7 @@
  * It measures when it is loaded and leaves a line in the log for each way, size and round. A mapping is
  * from the device and is unmapped without a copy. The kernel's own copies in nevertheless: the copy
  * alone is a line, too ("copy"), to be subtracted. Mappings that its bounce buffers cannot hold are made in
- * pieces. Instructions are those of the kernel on the CPU they run on, as the lab's plugin counts them;
+ * pieces. A line without a size is for what a disk's request of a page needs, while others are under way. Instructions are those of the kernel on the CPU they run on, as the lab's plugin counts them;
  * 0 where nobody does.
  */
 
@@ -41,10 +41,29 @@ MODULE_PARM_DESC(device, "virtio device to map buffers for, e.g. virtio3");
 
 static const size_t sizes[] = { SZ_4K, SZ_64K, SZ_1M };
 
+/* What virtio_blk has mapped for a request that reads a page: table of descriptors, header, data, status. */
+static const struct {
+	size_t at, size;
+	enum dma_data_direction dir;
+} parts[] = {
+	{ SZ_4K, 48, DMA_TO_DEVICE },
+	{ SZ_4K + 64, 16, DMA_TO_DEVICE },
+	{ 0, SZ_4K, DMA_FROM_DEVICE },
+	{ SZ_4K + 80, 1, DMA_FROM_DEVICE },
+};
+
+#define REQUESTS 32
+#define REQUEST_CALLS 8192
+
 struct way {
 	const char *name;
 	/* Maps and unmaps or copies a buffer once. */
 	int (*once)(struct virtio_device *vdev, void *buffer, void *other, size_t size);
+	/* Map a buffer, and unmap it without a copy; none if the way does not map. */
+	dma_addr_t (*map)(struct virtio_device *vdev, void *buffer, size_t size,
+			  enum dma_data_direction dir);
+	void (*unmap)(struct virtio_device *vdev, dma_addr_t handle, size_t size,
+		      enum dma_data_direction dir);
 };
 
 struct worker {
@@ -66,11 +85,25 @@ static u64 instructions(void)
 	return ebx == INSTRUCTIONS_SIGNATURE ? (u64)edx << 32 | eax : 0;
 }
 
-static int by_swiotlb(struct virtio_device *vdev, void *buffer, void *other, size_t size)
+static dma_addr_t map_by_swiotlb(struct virtio_device *vdev, void *buffer, size_t size,
+				 enum dma_data_direction dir)
 {
 	struct device *dev = vdev->dev.parent;
+	dma_addr_t handle = dma_map_single(dev, buffer, size, dir);
+
+	return dma_mapping_error(dev, handle) ? DMA_MAPPING_ERROR : handle;
+}
+
+static void unmap_by_swiotlb(struct virtio_device *vdev, dma_addr_t handle, size_t size,
+			     enum dma_data_direction dir)
+{
+	dma_unmap_single_attrs(vdev->dev.parent, handle, size, dir, DMA_ATTR_SKIP_CPU_SYNC);
+}
+
+static int by_swiotlb(struct virtio_device *vdev, void *buffer, void *other, size_t size)
+{
 	dma_addr_t handles[LARGEST / SZ_64K];
-	size_t piece = min(size, dma_max_mapping_size(dev)), at;
+	size_t piece = min(size, dma_max_mapping_size(vdev->dev.parent)), at;
 	int mapped = 0, error = 0;
 
 	/* Whole pages, and pieces of one size. */
@@ -78,29 +111,43 @@ static int by_swiotlb(struct virtio_device *vdev, void *buffer, void *other, siz
 	if (size / piece > ARRAY_SIZE(handles))
 		return -E2BIG;
 	for (at = 0; at < size; at += piece, mapped++) {
-		handles[mapped] = dma_map_page_attrs(dev, virt_to_page(buffer + at), 0, piece,
-						     DMA_FROM_DEVICE, 0);
-		if (dma_mapping_error(dev, handles[mapped])) {
+		handles[mapped] = map_by_swiotlb(vdev, buffer + at, piece, DMA_FROM_DEVICE);
+		if (handles[mapped] == DMA_MAPPING_ERROR) {
 			error = -ENOMEM;
 			break;
 		}
 	}
 	while (mapped--)
-		dma_unmap_page_attrs(dev, handles[mapped], piece, DMA_FROM_DEVICE,
-				     DMA_ATTR_SKIP_CPU_SYNC);
+		unmap_by_swiotlb(vdev, handles[mapped], piece, DMA_FROM_DEVICE);
 	return error;
+}
+
+/* As virtio-pci has it: most operations are given the device that does the DMA. */
+static union virtio_map map_of(struct virtio_device *vdev)
+{
+	return (union virtio_map){ .dma_dev = vdev->dev.parent };
+}
+
+static dma_addr_t map_by_operations(struct virtio_device *vdev, void *buffer, size_t size,
+				    enum dma_data_direction dir)
+{
+	return vdev->map->map_page(map_of(vdev), virt_to_page(buffer), offset_in_page(buffer), size,
+				   dir, 0);
+}
+
+static void unmap_by_operations(struct virtio_device *vdev, dma_addr_t handle, size_t size,
+				enum dma_data_direction dir)
+{
+	vdev->map->unmap_page(map_of(vdev), handle, size, dir, DMA_ATTR_SKIP_CPU_SYNC);
 }
 
 static int by_map_operations(struct virtio_device *vdev, void *buffer, void *other, size_t size)
 {
-	/* As virtio-pci has it: most operations are given the device that does the DMA. */
-	union virtio_map map = { .dma_dev = vdev->dev.parent };
-	dma_addr_t handle = vdev->map->map_page(map, virt_to_page(buffer), 0, size,
-						DMA_FROM_DEVICE, 0);
+	dma_addr_t handle = map_by_operations(vdev, buffer, size, DMA_FROM_DEVICE);
 
-	if (vdev->map->mapping_error(map, handle))
+	if (vdev->map->mapping_error(map_of(vdev), handle))
 		return -ENOMEM;
-	vdev->map->unmap_page(map, handle, size, DMA_FROM_DEVICE, DMA_ATTR_SKIP_CPU_SYNC);
+	unmap_by_operations(vdev, handle, size, DMA_FROM_DEVICE);
 	return 0;
 }
 
@@ -114,8 +161,8 @@ static int by_copy(struct virtio_device *vdev, void *buffer, void *other, size_t
 
 static const struct way ways[] = {
 	{ "copy", by_copy },
-	{ "swiotlb", by_swiotlb },
-	{ "shim", by_map_operations },
+	{ "swiotlb", by_swiotlb, map_by_swiotlb, unmap_by_swiotlb },
+	{ "shim", by_map_operations, map_by_operations, unmap_by_operations },
 };
 
 static int work(void *data)
@@ -180,6 +227,72 @@ static int measure(struct virtio_device *vdev, const struct way *way, size_t siz
 	return error;
 }
 
+struct request {
+	/* A page of data, and its other parts. */
+	char bytes[2 * SZ_4K];
+	/* DMA_MAPPING_ERROR: not mapped. */
+	dma_addr_t handles[ARRAY_SIZE(parts)];
+};
+
+static int begin(struct virtio_device *vdev, const struct way *way, struct request *request)
+{
+	int part;
+
+	for (part = 0; part < ARRAY_SIZE(parts); part++) {
+		request->handles[part] = way->map(vdev, request->bytes + parts[part].at,
+						  parts[part].size, parts[part].dir);
+		if (request->handles[part] == DMA_MAPPING_ERROR)
+			return -ENOMEM;
+	}
+	return 0;
+}
+
+static void end(struct virtio_device *vdev, const struct way *way, struct request *request)
+{
+	int part;
+
+	for (part = 0; part < ARRAY_SIZE(parts); part++) {
+		if (request->handles[part] != DMA_MAPPING_ERROR)
+			way->unmap(vdev, request->handles[part], parts[part].size, parts[part].dir);
+		request->handles[part] = DMA_MAPPING_ERROR;
+	}
+}
+
+/* Again and again the oldest request ends and another begins: what both cost together. */
+static int measure_requests(struct virtio_device *vdev, const struct way *way)
+{
+	struct request **requests = kcalloc(REQUESTS, sizeof(*requests), GFP_KERNEL);
+	int call, error = requests ? 0 : -ENOMEM;
+	u64 before, began;
+
+	for (call = 0; call < REQUESTS && !error; call++) {
+		/* So large a piece is whole pages. */
+		requests[call] = kmalloc(sizeof(*requests[call]), GFP_KERNEL);
+		if (!requests[call]) {
+			error = -ENOMEM;
+			break;
+		}
+		memset(requests[call], 0xff, sizeof(*requests[call]));
+		error = begin(vdev, way, requests[call]);
+	}
+	began = ktime_get_ns();
+	before = instructions();
+	for (call = 0; call < REQUEST_CALLS && !error; call++) {
+		end(vdev, way, requests[call % REQUESTS]);
+		error = begin(vdev, way, requests[call % REQUESTS]);
+	}
+	if (!error)
+		pr_info("way=%s request instructions=%llu ns=%llu\n", way->name,
+			(instructions() - before) / REQUEST_CALLS,
+			(ktime_get_ns() - began) / REQUEST_CALLS);
+	for (call = 0; requests && call < REQUESTS && requests[call]; call++) {
+		end(vdev, way, requests[call]);
+		kfree(requests[call]);
+	}
+	kfree(requests);
+	return error;
+}
+
 /* All ways, sizes and rounds for a device. */
 static int measure_all(struct virtio_device *vdev)
 {
@@ -196,6 +309,9 @@ static int measure_all(struct virtio_device *vdev)
 						return error;
 				}
 			}
+			error = ways[way].map ? measure_requests(vdev, &ways[way]) : 0;
+			if (error)
+				return error;
 		}
 	}
 	return 0;

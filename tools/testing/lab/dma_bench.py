@@ -35,7 +35,7 @@ COUNTED = f"""pool() {{ echo pool; cat {POOL} 2>/dev/null; true; }}
 cd /mnt/share; pool; ./direct-io /dev/vda read 0x100000 {CALLS} || exit; pool; ./direct-io /dev/vda write 0x100000 {CALLS} || exit; pool
 for how in read write; do ./direct-io /dev/vda $how 4096 {CALLS} || exit; done"""
 
-MAPPED = re.compile(r"sev_dma_bench: way=(\w+) cpus=(\d) size=(\d+) instructions=(\d+) ns=(\d+)")
+MAPPED = re.compile(r"sev_dma_bench: way=(\w+) (?:cpus=(\d) size=(\d+)|request) instructions=(\d+) ns=(\d+)")
 
 
 def run(root, rounds, full, directory):
@@ -109,21 +109,23 @@ def mapped(context, *options):
     counts, times = _mapped(context, 0, "--count-instructions", *options), _mapped(context, 1, *options)
     figures = {}
     for way in ("swiotlb", "shim"):
-        own = {size: count for (of, cpus, size), count in counts.items() if (of, cpus) == (way, 1)}
+        own = {size: count for (of, cpus, size), count in counts.items() if (of, cpus) == (way, 1) and size}
         # The kernel's bounce buffers copy in.
         figures[way] = {f"map.{size}": count - (counts["copy", 1, size] if way == "swiotlb" else 0) for size, count in own.items()}
+        # Of each request a page is such a copy.
+        figures[way]["map.request"] = counts[way, 1, 0] - (counts["copy", 1, 4096] if way == "swiotlb" else 0)
         if (way, 2, 4096) in times:
             figures[way]["two_cpus"] = 2 * times[way, 1, 4096] / times[way, 2, 4096]
     return figures
 
 
 def _mapped(context, which, *options):
-    """Instructions (0) or nanoseconds (1) of one VM: medians by way, number of CPUs, and size."""
+    """Instructions (0) or nanoseconds (1) of one VM: medians by way, number of CPUs, and size, or 0 for a request."""
     script = "modprobe sev_dma_bench device=$(basename $(dirname $(grep -l 0x0002 /sys/bus/virtio/devices/*/device))) && dmesg"
     output = _inside(context, "shim", script, "--smp", "2", "--disk", "null:1G", *options)
     found = {}
     for way, cpus, size, *values in MAPPED.findall(output):
-        found.setdefault((way, int(cpus), int(size)), []).append(int(values[which]))
+        found.setdefault((way, int(cpus or 1), int(size or 0)), []).append(int(values[which]))
     return {key: statistics.median(values) for key, values in found.items()}
 
 

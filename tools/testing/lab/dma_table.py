@@ -29,6 +29,7 @@ LINES = (
     Line("instructions.write4k", "direct write of 4 KiB, instructions"),
     Line("map.4096", "map and unmap 4 KiB, instructions without the copy", of="swiotlb", at_most=0.5),
     Line("map.65536", "map and unmap 64 KiB, instructions without the copy", of="swiotlb", at_most=0.5),
+    Line("map.request", "map and unmap what a request of 4 KiB needs, instructions", of="swiotlb", at_most=0.5),
     Line("map.1048576", "map and unmap 1 MiB, instructions without the copy"),
     Line("two_cpus", "two CPUs that map 4 KiB at once, times what one does", 2, at_least=1.8),
     # A request has a header, too.
