@@ -261,7 +261,7 @@ impl Flow {
     ) -> Option<u64> {
         let lane = self.lane(cpu);
         let pa = memory.address(original);
-        if memory.pool.find(pa).is_some() || direct::contains(pa, len) {
+        if direct::contains(pa, len) {
             self.count(lane, Count::Maps, 1);
             self.count(lane, Count::NotBounced, 1);
             return Some(pa);

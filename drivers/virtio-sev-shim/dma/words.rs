@@ -1,82 +1,68 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The kernel's atomics, as the allocator wants them.
+//! The atomics of the allocator's books: Rust's own, which are inlined.
+//!
+//! The kernel's `Atomic` would call a C helper for each, seven times for a buffer; and each return costs more than
+//! the operation where returns are guarded. Nobody but this module's Rust code touches these words, so no C code's memory
+//! model is involved. On x86-64, the only architecture this module is for, they are what the kernel's are: plain loads and
+//! stores for acquire and release, `lock` instructions for all else, and no reordering by the compiler.
 
 use core::sync::atomic::{
-    compiler_fence,
+    AtomicU64,
     Ordering, //
 };
 
-use kernel::{
-    prelude::*,
-    sync::atomic::{
-        ordering::{
-            Full,
-            Relaxed, //
-        },
-        Atomic, //
-    },
-};
+use kernel::prelude::*;
 use memenc::pool;
 
 /// A word of the allocator's books.
-pub(crate) struct Word(Atomic<u64>);
+pub(crate) struct Word(AtomicU64);
 
 /// Many of them.
 pub(crate) type Words = KVVec<Word>;
 
 impl Word {
     pub(crate) const fn new(value: u64) -> Self {
-        Word(Atomic::new(value))
+        Word(AtomicU64::new(value))
     }
 
     /// Counts; the order is of no consequence.
     #[inline]
     pub(crate) fn count(&self, more: u64) {
-        self.0.add(more, Relaxed);
+        self.0.fetch_add(more, Ordering::Relaxed);
     }
 
     /// What was counted.
     pub(crate) fn counted(&self) -> u64 {
-        self.0.load(Relaxed)
+        self.0.load(Ordering::Relaxed)
     }
 }
 
 impl pool::Word for Word {
-    // These two are what smp_load_acquire() and smp_store_release() are on x86-64. `Atomic`'s are calls of a
-    // helper, which show in what a buffer costs.
     #[inline]
     fn load(&self) -> u64 {
-        // SAFETY: The pointer is valid, and all other accesses are atomic. This is one, too: of an aligned word.
-        let value = unsafe { self.0.as_ptr().read_volatile() };
-        compiler_fence(Ordering::Acquire);
-        value
+        self.0.load(Ordering::Acquire)
     }
 
     #[inline]
     fn store(&self, value: u64) {
-        compiler_fence(Ordering::Release);
-        // SAFETY: As in `load`.
-        unsafe { self.0.as_ptr().write_volatile(value) };
+        self.0.store(value, Ordering::Release);
     }
 
     #[inline]
     fn compare_exchange(&self, old: u64, new: u64) -> Result<u64, u64> {
-        self.0.cmpxchg(old, new, Full)
+        self.0
+            .compare_exchange(old, new, Ordering::SeqCst, Ordering::SeqCst)
     }
 
     #[inline]
     fn fetch_add(&self, value: u64) -> u64 {
-        self.0.fetch_add(value, Full)
+        self.0.fetch_add(value, Ordering::SeqCst)
     }
 
     #[inline]
     fn fetch_or(&self, bits: u64) -> u64 {
-        let mut old = self.0.load(Relaxed);
-        while let Err(now) = self.0.cmpxchg(old, old | bits, Full) {
-            old = now;
-        }
-        old
+        self.0.fetch_or(bits, Ordering::SeqCst)
     }
 }
 

@@ -149,10 +149,14 @@ impl<T: Arenas> Pool<T> {
         }
     }
 
-    /// A run of pieces from the cell that the lane keeps.
+    /// A run of pieces from one of the cells that the lane keeps, which looks into that one first from now on.
     fn take_hinted(&self, asker: &Asker<'_, T::Word>, level: Level, order: u32) -> Option<Spot> {
-        let cell = asker.lane.hint(level)?;
-        self.take_run(asker, level, cell, order, false)
+        let (slot, spot) = asker.lane.hints(level).find_map(|(slot, cell)| {
+            let spot = self.take_run(asker, level, cell, order, false)?;
+            Some((slot, spot))
+        })?;
+        asker.lane.set_cursor(level, slot);
+        Some(spot)
     }
 
     /// A block from elsewhere than the lane's hint. What lanes keep and do not use is given up before
@@ -238,8 +242,8 @@ impl<T: Arenas> Pool<T> {
             Ok(spot) => Ok(self.open_cell(asker, level, spot, order)),
             Err(refusal) => {
                 let spare = self.take_spare(asker, level, order, usize::MAX);
-                let mut hints = client.lanes().filter_map(|lane| lane.hint(level));
-                let kept = |cell| self.take_run(asker, level, cell, order, false);
+                let mut hints = client.lanes().flat_map(|lane| lane.hints(level));
+                let kept = |(_, cell)| self.take_run(asker, level, cell, order, false);
                 spare.or_else(|| hints.find_map(kept)).ok_or(refusal)
             }
         }

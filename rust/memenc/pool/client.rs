@@ -11,8 +11,8 @@ use super::{Arenas, Pool};
 
 /// How many words of [`Pool::new`]'s a client has there; as many as make a cache line.
 pub const CLIENT_WORDS: usize = 8;
-/// How many words a lane has; as many as make a cache line, so that lanes do not share one.
-pub const LANE_WORDS: usize = 8;
+/// How many words a lane has; as many as make cache lines, so that lanes do not share one.
+pub const LANE_WORDS: usize = 24;
 
 /// The pool's own line of counters: no client has this id.
 pub(super) const POOL: u16 = 0;
@@ -55,11 +55,20 @@ fn counted(chunks: u64, for_large: bool) -> u64 {
     }
 }
 
-/// Numbers of the words of a lane.
-const CHUNK_HINT: usize = 0;
-const PAGE_HINT: usize = 1;
+/// Numbers of the words of a lane: which of its chunks and pages it looks into first, the arenas, and what it keeps.
+const CHUNK_CURSOR: usize = 0;
+const PAGE_CURSOR: usize = 1;
 const ARENA: usize = 2;
 const LARGE_ARENA: usize = 3;
+const CHUNK_HINTS: usize = 4;
+const PAGE_HINTS: usize = 8;
+
+/// How many chunks a lane keeps at most, and how many pages: what a queue of 32 requests of a disk needs.
+const MOST_CHUNKS: usize = 3;
+const MOST_PAGES: usize = 16;
+/// So many all lanes of a client together, unless there are more lanes.
+const ALL_CHUNKS: usize = 8;
+const ALL_PAGES: usize = 32;
 
 /// No hint any more, and never again.
 const CLOSED: u64 = u64::MAX;
@@ -115,6 +124,8 @@ pub(super) struct Lane<'a, W> {
     words: &'a [W],
     /// Its number plus one.
     pub(super) keeper: u16,
+    /// How many lanes the client has.
+    of: usize,
 }
 
 impl<W> Clone for Lane<'_, W> {
@@ -126,20 +137,41 @@ impl<W> Clone for Lane<'_, W> {
 impl<W> Copy for Lane<'_, W> {}
 
 impl<'a, W: Word> Lane<'a, W> {
-    #[inline]
-    fn hint_word(self, level: Level) -> Option<&'a W> {
-        self.words.get(hint(level))
+    fn hint_word(self, level: Level, slot: usize) -> Option<&'a W> {
+        self.words.get(first_hint(level) + slot)
     }
 
-    /// The page or chunk it keeps, or kept.
-    #[inline]
-    pub(super) fn hint(self, level: Level) -> Option<Spot> {
-        Spot::of_hint(self.hint_word(level)?.load())
+    /// How many chunks or pages it keeps at most.
+    fn slots(self, level: Level) -> usize {
+        slots(level, self.of)
     }
 
-    /// Sets the hint; returns the one before. An error if the lane is closed.
-    fn set_hint(self, level: Level, hint: u64) -> Result<u64, ()> {
-        let word = self.hint_word(level).ok_or(())?;
+    fn cursor(self, level: Level) -> usize {
+        let cursor = self.words.get(cursor(level)).map_or(0, Word::load);
+        usize::try_from(cursor).unwrap_or(0)
+    }
+
+    /// Looks into this one first from now on.
+    pub(super) fn set_cursor(self, level: Level, slot: usize) {
+        if let Some(word) = self.words.get(cursor(level)) {
+            // CAST: a few.
+            word.store(slot as u64);
+        }
+    }
+
+    /// The pages or chunks it keeps, or kept, with their slots: the next one after the one it looked into last, and so on.
+    pub(super) fn hints(self, level: Level) -> impl Iterator<Item = (usize, Spot)> + use<'a, W> {
+        let (slots, next) = (self.slots(level), self.cursor(level) + 1);
+        let order = (next..next + slots).map(move |slot| slot % slots);
+        order.filter_map(move |slot| {
+            let hint = self.hint_word(level, slot)?.load();
+            Some((slot, Spot::of_hint(hint)?))
+        })
+    }
+
+    /// Sets a hint; returns the one before. An error if the lane is closed.
+    fn set_hint(self, level: Level, slot: usize, hint: u64) -> Result<u64, ()> {
+        let word = self.hint_word(level, slot).ok_or(())?;
         let set = update(word, |old| (old != CLOSED).then_some(hint));
         set.map(|(old, _)| old).ok_or(())
     }
@@ -169,11 +201,14 @@ impl<W: Word, S: Deref<Target = [W]>> Client<S> {
         self.id
     }
 
-    /// What a lane keeps, or kept, if there is such a lane.
+    /// What a lane looks into first, if there is such a lane.
     #[inline]
     pub(super) fn hint(&self, lane: usize, level: Level) -> Option<Spot> {
-        let place = lane.checked_mul(LANE_WORDS)?.checked_add(hint(level))?;
-        Spot::of_hint(self.lanes.get(place)?.load())
+        let first = lane.checked_mul(LANE_WORDS)?;
+        let words = self.lanes.get(first..)?.get(..LANE_WORDS)?;
+        // CAST: a few.
+        let slot = words.get(cursor(level))?.load() as usize;
+        Spot::of_hint(words.get(first_hint(level) + slot)?.load())
     }
 
     /// A lane; the first one if there are not as many.
@@ -186,6 +221,7 @@ impl<W: Word, S: Deref<Target = [W]>> Client<S> {
                     .get(lane.checked_mul(LANE_WORDS)?..)?
                     .get(..LANE_WORDS)?,
                 keeper: u16::try_from(lane + 1).ok()?,
+                of: self.lanes.len() / LANE_WORDS,
             })
         };
         at(lane).or_else(|| at(0))
@@ -301,24 +337,46 @@ impl<T: Arenas> Pool<T> {
     fn empty_lanes(&self, client: &Client<T::Storage>, hint: u64) {
         for lane in client.lanes() {
             for level in [Level::Page, Level::Chunk] {
-                if let Ok(old) = lane.set_hint(level, hint) {
-                    self.release(client.id, lane.keeper, level, old);
+                for slot in 0..lane.slots(level) {
+                    if let Ok(old) = lane.set_hint(level, slot, hint) {
+                        self.release(client.id, lane.keeper, level, old);
+                    }
                 }
             }
         }
     }
 
-    /// Makes a cell that this lane keeps its hint; the one it kept before is given up.
+    /// Makes a cell that this lane keeps one of its hints; what it kept in that place before is given up.
     pub(super) fn keep(&self, id: u16, lane: Lane<'_, T::Word>, level: Level, spot: Spot) {
         if let Some(kept) = self.arenas.get(spot.arena).and_then(|arena| arena.kept()) {
             kept.fetch_or(1 << level.chunk(spot.index));
         }
-        match lane.set_hint(level, spot.hint()) {
+        let slot = self.place(id, lane, level, spot);
+        lane.set_cursor(level, slot);
+        match lane.set_hint(level, slot, spot.hint()) {
             Ok(old) if old != spot.hint() => self.release(id, lane.keeper, level, old),
             Ok(_) => {}
             // Closed meanwhile.
             Err(()) => self.release(id, lane.keeper, level, spot.hint()),
         }
+    }
+
+    /// Where among its hints a lane notes a cell: where it is already, where none is or a stale one, or else in the
+    /// place of the one that it looked into longest ago.
+    fn place(&self, id: u16, lane: Lane<'_, T::Word>, level: Level, spot: Spot) -> usize {
+        let (slots, next) = (lane.slots(level), lane.cursor(level) + 1);
+        let mut unused = None;
+        for slot in (next..next + slots).map(|slot| slot % slots) {
+            let hint = lane.hint_word(level, slot).map_or(0, Word::load);
+            if hint == spot.hint() {
+                return slot;
+            }
+            let kept = Spot::of_hint(hint).and_then(|spot| self.cell(level, spot));
+            if !kept.is_some_and(|cell| Cell(cell.load()).kept_by(id, lane.keeper)) {
+                unused = unused.or(Some(slot));
+            }
+        }
+        unused.unwrap_or(next % slots)
     }
 
     fn release(&self, id: u16, keeper: u16, level: Level, hint: u64) {
@@ -385,11 +443,34 @@ impl<T: Arenas> Pool<T> {
     }
 }
 
+/// How many chunks or pages a lane keeps at most, if a client has so many lanes.
+fn slots(level: Level, lanes: usize) -> usize {
+    let (all, most) = match level {
+        Level::Page => (ALL_PAGES, MOST_PAGES),
+        Level::Chunk => (ALL_CHUNKS, MOST_CHUNKS),
+    };
+    (all / lanes.max(1)).clamp(1, most)
+}
+
+/// How many chunks a client with so many lanes holds at most besides those that it has blocks in: what its lanes keep,
+/// each page in a chunk of its own at worst.
+pub fn most_kept(lanes: usize) -> usize {
+    lanes * (slots(Level::Chunk, lanes) + slots(Level::Page, lanes))
+}
+
 #[inline]
-const fn hint(level: Level) -> usize {
+const fn first_hint(level: Level) -> usize {
     match level {
-        Level::Page => PAGE_HINT,
-        Level::Chunk => CHUNK_HINT,
+        Level::Page => PAGE_HINTS,
+        Level::Chunk => CHUNK_HINTS,
+    }
+}
+
+#[inline]
+const fn cursor(level: Level) -> usize {
+    match level {
+        Level::Page => PAGE_CURSOR,
+        Level::Chunk => CHUNK_CURSOR,
     }
 }
 

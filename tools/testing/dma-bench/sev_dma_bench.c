@@ -31,7 +31,7 @@
 
 #define ROUNDS 5
 /* Long enough that it does not matter when the other CPU begins, and not for ever with large buffers. */
-#define CALLS(size) max(SZ_32M / (size), 200)
+#define CALLS(size) max(SZ_256M / (size), 200)
 #define MOST_CPUS 2
 #define LARGEST SZ_1M
 
@@ -53,7 +53,7 @@ static const struct {
 };
 
 #define REQUESTS 32
-#define REQUEST_CALLS 8192
+#define REQUEST_CALLS 32768
 
 struct way {
 	const char *name;

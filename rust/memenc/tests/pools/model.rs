@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::AtomicU64;
 
 use memenc::pool::{
-    Block, Rank, Record, Refusal, Request, ARENA_BYTES, CHUNK_BYTES, GRANULE, LANE_WORDS,
+    most_kept, Block, Rank, Record, Refusal, Request, ARENA_BYTES, CHUNK_BYTES, GRANULE, LANE_WORDS,
 };
 
 use super::memory::{Granule, Memory, CHUNK_GRANULES, GRANULES};
@@ -416,8 +416,8 @@ impl Model {
         for (&id, account) in &self.accounts {
             assert_eq!(self.pool.bytes(&account.client), self.used(id));
             let (now, busy) = (self.pool.held(&account.client), self.all_busy(id));
-            // Each lane keeps a chunk, and has a page in another one perhaps.
-            assert!((busy..=busy + 2 * account.lanes as u64).contains(&now));
+            let kept = most_kept(account.lanes) as u64;
+            assert!((busy..=busy + kept).contains(&now));
             let highest = self.pool.highest(&account.client);
             // Between, it may have held those that its lane gave up for others.
             assert!((account.highest..=account.highest + 2).contains(&highest));

@@ -5,43 +5,83 @@
 //! The memory is one cell of loom's for each of the first pages of a chunk: it reports any two accesses of which
 //! neither comes after the other. So whoever gets a block also gets to see that it is his alone.
 
-use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::atomic::{self as plain, AtomicU16, Ordering};
 use std::sync::OnceLock;
 
 use loom::cell::UnsafeCell;
 use loom::sync::atomic::AtomicU64;
 use loom::sync::Arc;
-use memenc::pool::{Block, Refusal, Word, ARENA_BYTES, CHUNK_BYTES, SMALL_ARENA_BYTES};
+use memenc::pool::{Block, Refusal, Word, ARENA_BYTES, CHUNK_BYTES, LANE_WORDS, SMALL_ARENA_BYTES};
 
-use super::pools::{self, bytes, client, empty, word, Fresh, TestClient, TestPool};
+use super::pools::{self, bytes, empty, Fresh, TestClient, TestPool};
 
 pub(crate) const PAGE: usize = 4096;
 /// The pages of each chunk that are watched.
 const WATCHED: usize = 3;
 
-/// Made on first use, as an arena has thousands. What threads share has to be made before they start: see
-/// [`Fresh`].
-pub(crate) struct Loom(OnceLock<AtomicU64>);
+/// An atomic of loom's, or for what need not be explored one of the standard library's.
+pub(crate) enum Loom {
+    /// Made on first use, as an arena has thousands. What threads share has to be made before they start: see
+    /// [`Fresh`].
+    Watched(OnceLock<AtomicU64>),
+    Plain(plain::AtomicU64),
+}
 
 impl Fresh for Loom {
-    /// The words of lanes, clients and the directory; an arena's head, its chunks, and the pages of those chunks
+    /// The words of clients and the directory; an arena's head, its chunks, and the pages of those chunks
     /// that tests leave free.
     fn fresh(index: usize) -> Self {
-        let loom = Loom(OnceLock::new());
+        let loom = Loom::Watched(OnceLock::new());
         if index < 72 || [0, 29, 30, 31].contains(&((index - 72) / 16)) {
-            loom.get();
+            loom.load();
         }
         loom
     }
 }
 
-impl Loom {
-    fn get(&self) -> &AtomicU64 {
-        self.0.get_or_init(|| AtomicU64::new(0))
+/// What is done to either.
+macro_rules! either {
+    ($loom:expr, $method:ident($($argument:expr),*)) => {
+        match $loom {
+            Loom::Watched(word) => word.get_or_init(|| AtomicU64::new(0)).$method($($argument),*),
+            Loom::Plain(word) => word.$method($($argument),*),
+        }
+    };
+}
+
+impl Word for Loom {
+    fn load(&self) -> u64 {
+        either!(self, load(Ordering::Acquire))
+    }
+
+    fn store(&self, value: u64) {
+        either!(self, store(value, Ordering::Release));
+    }
+
+    fn compare_exchange(&self, old: u64, new: u64) -> Result<u64, u64> {
+        either!(
+            self,
+            compare_exchange(old, new, Ordering::AcqRel, Ordering::Acquire)
+        )
+    }
+
+    fn fetch_add(&self, value: u64) -> u64 {
+        either!(self, fetch_add(value, Ordering::AcqRel))
+    }
+
+    fn fetch_or(&self, bits: u64) -> u64 {
+        either!(self, fetch_or(bits, Ordering::AcqRel))
     }
 }
 
-word!(Loom);
+/// The words of lanes. A lane keeps many chunks and pages, all in the same way: two of each are watched.
+fn lanes(count: usize) -> Vec<Loom> {
+    let word = |index: usize| match index % LANE_WORDS {
+        0..=5 | 8 | 9 => Loom::fresh(0),
+        _ => Loom::Plain(plain::AtomicU64::default()),
+    };
+    (0..count * LANE_WORDS).map(word).collect()
+}
 
 /// A page: what loom watches, and who wrote it last.
 #[derive(Default)]
@@ -59,8 +99,8 @@ impl World {
     pub(crate) fn new(chunks: usize) -> Arc<Self> {
         let pool = empty(1);
         pool.add(0, ARENA_BYTES as u64, SMALL_ARENA_BYTES).unwrap();
-        let clients = [client(&pool, 1, 2), client(&pool, 2, 2)];
-        let third = client(&pool, 3, 1);
+        let client = |id, count| pool.client(id, 0, lanes(count)).unwrap();
+        let (clients, third) = ([client(1, 2), client(2, 2)], client(3, 1));
         let mut rest = 32 - chunks;
         while rest > 0 {
             let count = 1 << rest.ilog2();
