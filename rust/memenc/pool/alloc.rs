@@ -18,7 +18,6 @@ const TRIES: u32 = 3;
 /// How many chunks are looked at before a new one is opened: those that have something, but not enough, or that
 /// are others', may be many.
 const PATIENCE: usize = 32;
-
 /// What a block is made of, and log2 of how many.
 enum Made {
     Of(Level, u32),
@@ -149,14 +148,15 @@ impl<T: Arenas> Pool<T> {
         }
     }
 
-    /// A run of pieces from one of the cells that the lane keeps, which looks into that one first from now on.
+    /// A run of pieces from a cell that the lane keeps, which looks into that one first from now on.
     fn take_hinted(&self, asker: &Asker<'_, T::Word>, level: Level, order: u32) -> Option<Spot> {
-        let (slot, spot) = asker.lane.hints(level).find_map(|(slot, cell)| {
-            let spot = self.take_run(asker, level, cell, order, false)?;
-            Some((slot, spot))
-        })?;
-        asker.lane.set_cursor(level, slot);
-        Some(spot)
+        for (slot, cell) in asker.lane.likely(level) {
+            if let Some(spot) = self.take_run(asker, level, cell, order, false) {
+                asker.lane.set_cursor(level, slot);
+                return Some(spot);
+            }
+        }
+        None
     }
 
     /// A block from elsewhere than the lane's hint. What lanes keep and do not use is given up before
@@ -243,7 +243,7 @@ impl<T: Arenas> Pool<T> {
             Err(refusal) => {
                 let spare = self.take_spare(asker, level, order, usize::MAX);
                 let mut hints = client.lanes().flat_map(|lane| lane.hints(level));
-                let kept = |(_, cell)| self.take_run(asker, level, cell, order, false);
+                let kept = |cell| self.take_run(asker, level, cell, order, false);
                 spare.or_else(|| hints.find_map(kept)).ok_or(refusal)
             }
         }

@@ -116,6 +116,32 @@ pub enum Rank {
 pub struct Client<S> {
     id: u16,
     lanes: S,
+    slots: Slots,
+}
+
+/// How many chunks and pages a lane of a client keeps at most.
+#[derive(Clone, Copy, Debug)]
+struct Slots {
+    chunks: usize,
+    pages: usize,
+}
+
+impl Slots {
+    /// If the client has so many lanes.
+    fn new(lanes: usize) -> Self {
+        let each = |all: usize, most| (all / lanes.max(1)).clamp(1, most);
+        Slots {
+            chunks: each(ALL_CHUNKS, MOST_CHUNKS),
+            pages: each(ALL_PAGES, MOST_PAGES),
+        }
+    }
+}
+
+/// How many chunks a client with so many lanes holds at most besides those that it has blocks in: what its lanes keep,
+/// each page in a chunk of its own at worst.
+pub fn most_kept(lanes: usize) -> usize {
+    let slots = Slots::new(lanes);
+    lanes * (slots.chunks + slots.pages)
 }
 
 /// A lane of a client: what one processor keeps at hand, so that processors do not get in each other's way.
@@ -124,8 +150,7 @@ pub(super) struct Lane<'a, W> {
     words: &'a [W],
     /// Its number plus one.
     pub(super) keeper: u16,
-    /// How many lanes the client has.
-    of: usize,
+    slots: Slots,
 }
 
 impl<W> Clone for Lane<'_, W> {
@@ -143,7 +168,10 @@ impl<'a, W: Word> Lane<'a, W> {
 
     /// How many chunks or pages it keeps at most.
     fn slots(self, level: Level) -> usize {
-        slots(level, self.of)
+        match level {
+            Level::Page => self.slots.pages,
+            Level::Chunk => self.slots.chunks,
+        }
     }
 
     fn cursor(self, level: Level) -> usize {
@@ -159,14 +187,31 @@ impl<'a, W: Word> Lane<'a, W> {
         }
     }
 
-    /// The pages or chunks it keeps, or kept, with their slots: the next one after the one it looked into last, and so on.
-    pub(super) fn hints(self, level: Level) -> impl Iterator<Item = (usize, Spot)> + use<'a, W> {
-        let (slots, next) = (self.slots(level), self.cursor(level) + 1);
-        let order = (next..next + slots).map(move |slot| slot % slots);
-        order.filter_map(move |slot| {
-            let hint = self.hint_word(level, slot)?.load();
-            Some((slot, Spot::of_hint(hint)?))
-        })
+    /// The slot of what it looked into longest ago.
+    fn next(self, level: Level) -> usize {
+        let next = self.cursor(level) + 1;
+        if next < self.slots(level) {
+            next
+        } else {
+            0
+        }
+    }
+
+    fn hint_in(self, level: Level, slot: usize) -> Option<Spot> {
+        Spot::of_hint(self.hint_word(level, slot)?.load())
+    }
+
+    /// What it looked into last, and what it looked into longest ago, with their slots. There something has come back if
+    /// blocks come and go; if they stay, as receive buffers do, nothing has in any other either.
+    pub(super) fn likely(self, level: Level) -> impl Iterator<Item = (usize, Spot)> + use<'a, W> {
+        let slots = [self.cursor(level), self.next(level)];
+        let hinted = move |slot| Some((slot, self.hint_in(level, slot)?));
+        slots.into_iter().filter_map(hinted)
+    }
+
+    /// All pages or chunks that it keeps, or kept.
+    pub(super) fn hints(self, level: Level) -> impl Iterator<Item = Spot> + use<'a, W> {
+        (0..self.slots(level)).filter_map(move |slot| self.hint_in(level, slot))
     }
 
     /// Sets a hint; returns the one before. An error if the lane is closed.
@@ -221,7 +266,7 @@ impl<W: Word, S: Deref<Target = [W]>> Client<S> {
                     .get(lane.checked_mul(LANE_WORDS)?..)?
                     .get(..LANE_WORDS)?,
                 keeper: u16::try_from(lane + 1).ok()?,
-                of: self.lanes.len() / LANE_WORDS,
+                slots: self.slots,
             })
         };
         at(lane).or_else(|| at(0))
@@ -249,7 +294,8 @@ impl<T: Arenas> Pool<T> {
         self.counter(id, HIGHEST)?.store(0);
         self.counter(id, QUOTA)?.store(quota);
         self.counter(id, RANK)?.store(Rank::First as u64);
-        Some(Client { id, lanes })
+        let slots = Slots::new(count);
+        Some(Client { id, lanes, slots })
     }
 
     /// Changes how many chunks a client may hold; 0: any number. It keeps those it has.
@@ -346,12 +392,13 @@ impl<T: Arenas> Pool<T> {
         }
     }
 
-    /// Makes a cell that this lane keeps one of its hints; what it kept in that place before is given up.
+    /// Makes a cell that this lane keeps one of its hints, instead of the one that it looked into longest ago, which is
+    /// given up. It may be among the others already: then that one is stale, when this one is given up.
     pub(super) fn keep(&self, id: u16, lane: Lane<'_, T::Word>, level: Level, spot: Spot) {
         if let Some(kept) = self.arenas.get(spot.arena).and_then(|arena| arena.kept()) {
             kept.fetch_or(1 << level.chunk(spot.index));
         }
-        let slot = self.place(id, lane, level, spot);
+        let slot = lane.next(level);
         lane.set_cursor(level, slot);
         match lane.set_hint(level, slot, spot.hint()) {
             Ok(old) if old != spot.hint() => self.release(id, lane.keeper, level, old),
@@ -359,24 +406,6 @@ impl<T: Arenas> Pool<T> {
             // Closed meanwhile.
             Err(()) => self.release(id, lane.keeper, level, spot.hint()),
         }
-    }
-
-    /// Where among its hints a lane notes a cell: where it is already, where none is or a stale one, or else in the
-    /// place of the one that it looked into longest ago.
-    fn place(&self, id: u16, lane: Lane<'_, T::Word>, level: Level, spot: Spot) -> usize {
-        let (slots, next) = (lane.slots(level), lane.cursor(level) + 1);
-        let mut unused = None;
-        for slot in (next..next + slots).map(|slot| slot % slots) {
-            let hint = lane.hint_word(level, slot).map_or(0, Word::load);
-            if hint == spot.hint() {
-                return slot;
-            }
-            let kept = Spot::of_hint(hint).and_then(|spot| self.cell(level, spot));
-            if !kept.is_some_and(|cell| Cell(cell.load()).kept_by(id, lane.keeper)) {
-                unused = unused.or(Some(slot));
-            }
-        }
-        unused.unwrap_or(next % slots)
     }
 
     fn release(&self, id: u16, keeper: u16, level: Level, hint: u64) {
@@ -441,21 +470,6 @@ impl<T: Arenas> Pool<T> {
     pub(super) fn unreserve(&self, client: u16, chunks: u64, for_large: bool) {
         self.count(client, HELD, counted(chunks, for_large).wrapping_neg());
     }
-}
-
-/// How many chunks or pages a lane keeps at most, if a client has so many lanes.
-fn slots(level: Level, lanes: usize) -> usize {
-    let (all, most) = match level {
-        Level::Page => (ALL_PAGES, MOST_PAGES),
-        Level::Chunk => (ALL_CHUNKS, MOST_CHUNKS),
-    };
-    (all / lanes.max(1)).clamp(1, most)
-}
-
-/// How many chunks a client with so many lanes holds at most besides those that it has blocks in: what its lanes keep,
-/// each page in a chunk of its own at worst.
-pub fn most_kept(lanes: usize) -> usize {
-    lanes * (slots(Level::Chunk, lanes) + slots(Level::Page, lanes))
 }
 
 #[inline]

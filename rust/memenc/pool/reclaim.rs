@@ -52,7 +52,7 @@ impl<T: Arenas> Pool<T> {
     pub(super) fn reclaim_lanes(&self, client: &Client<T::Storage>) -> bool {
         let mut any = false;
         for level in [Level::Page, Level::Chunk] {
-            for (_, spot) in client.lanes().flat_map(|lane| lane.hints(level)) {
+            for spot in client.lanes().flat_map(|lane| lane.hints(level)) {
                 any |= self.reclaim_cell(level, spot, |cell| cell.open_for(client.id()));
             }
         }

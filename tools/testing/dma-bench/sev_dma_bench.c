@@ -267,7 +267,7 @@ static int measure_requests(struct virtio_device *vdev, const struct way *way)
 
 	for (call = 0; call < REQUESTS && !error; call++) {
 		/* So large a piece is whole pages. */
-		requests[call] = kmalloc(sizeof(*requests[call]), GFP_KERNEL);
+		requests[call] = kmalloc_obj(*requests[call], GFP_KERNEL);
 		if (!requests[call]) {
 			error = -ENOMEM;
 			break;
