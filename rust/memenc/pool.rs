@@ -53,6 +53,7 @@ mod cells;
 mod chunks;
 mod client;
 mod directory;
+mod lane;
 mod reclaim;
 mod record;
 mod runs;
@@ -61,7 +62,8 @@ mod word;
 
 pub use arena::{Arena, ARENA_WORDS};
 pub use block::{shift, Block, Refusal, Request};
-pub use client::{most_kept, Client, Rank, CLIENT_WORDS, LANE_WORDS};
+pub use client::{Client, Rank, CLIENT_WORDS};
+pub use lane::{most_kept, LANE_WORDS};
 pub use record::{Found, Record};
 pub use word::Word;
 

@@ -5,7 +5,8 @@
 use super::block::{Block, Refusal, Request};
 use super::cell::{Cell, Level};
 use super::cells::piece;
-use super::client::{Client, Lane, Spot};
+use super::client::Client;
+use super::lane::{Lane, Spot};
 use super::word::{ones, retract, update, Word};
 use super::{runs, Arenas, Pool, CHUNK_BYTES, GRANULE};
 
@@ -18,6 +19,7 @@ const TRIES: u32 = 3;
 /// How many chunks are looked at before a new one is opened: those that have something, but not enough, or that
 /// are others', may be many.
 const PATIENCE: usize = 32;
+
 /// What a block is made of, and log2 of how many.
 enum Made {
     Of(Level, u32),

@@ -163,14 +163,9 @@ impl Cell {
         Cell(self.0 | bits).close_if_idle(level)
     }
 
-    /// Open for this client, and this lane keeps it.
-    pub(super) const fn kept_by(self, client: u16, keeper: u16) -> bool {
-        self.open_for(client) && self.keeper() == keeper
-    }
-
     /// This lane keeps it no longer. `None` if it did not.
     pub(super) fn release(self, level: Level, client: u16, keeper: u16) -> Option<Self> {
-        self.kept_by(client, keeper)
+        (self.open_for(client) && self.keeper() == keeper)
             .then(|| self.unkept().close_if_idle(level))
     }
 

@@ -5,7 +5,7 @@
 
 use super::alloc::Asker;
 use super::cell::{Cell, Level};
-use super::client::Spot;
+use super::lane::Spot;
 use super::word::{update, Word};
 use super::{Arenas, Pool};
 

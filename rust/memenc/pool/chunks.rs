@@ -8,7 +8,8 @@ use super::alloc::Asker;
 use super::arena::Arena;
 use super::block::Refusal;
 use super::cell::{Cell, Level};
-use super::client::{Spot, POOL, POOL_CHUNKS, POOL_FREE, POOL_FREE_FOR_LARGE};
+use super::client::{POOL, POOL_CHUNKS, POOL_FREE, POOL_FREE_FOR_LARGE};
+use super::lane::Spot;
 use super::word::{update, Word};
 use super::{runs, Arenas, Pool, CHUNK_BYTES};
 

@@ -6,7 +6,8 @@ use core::ops::Deref;
 
 use super::arena::Arena;
 use super::cell::{Cell, Level};
-use super::client::{Client, Spot};
+use super::client::Client;
+use super::lane::Spot;
 use super::word::{ones, update, Word};
 use super::{Arenas, Pool};
 
