@@ -17,7 +17,7 @@
 //! | open | of a chunk or page: pieces of it are handed out |
 //! | cell | the word that says what of a chunk or page is free |
 //! | client | who asks: a device. An open chunk has blocks of one client only |
-//! | lane | what one processor has at hand for a client: a few chunks and pages that stay open, *kept*, though all of it is free |
+//! | lane | what one processor has at hand for a client: a few chunks and pages that stay open, *kept*, though nothing of them may be in use |
 //! | spare | of an open chunk or page: kept by no lane, and not full |
 //!
 //! # How it works

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What one processor has at hand for a client: a few chunks and pages that stay open, though all of them is free.
+//! What one processor has at hand for a client: a few chunks and pages that stay open, though nothing of them
+//! may be in use.
 
 use super::cell::Level;
 use super::word::{update, Word};

@@ -7,8 +7,9 @@
  * It measures when it is loaded and leaves a line in the log for each way, size and round. A mapping is
  * from the device and is unmapped without a copy. The kernel's own copies in nevertheless: the copy
  * alone is a line, too ("copy"), to be subtracted. Mappings that its bounce buffers cannot hold are made in
- * pieces. A line without a size is for what a disk's request of a page needs, while others are under way. Instructions are those of the kernel on the CPU they run on, as the lab's plugin counts them;
- * 0 where nobody does.
+ * pieces. A line without a size is for what a disk's request of a page needs, while others are under way.
+ * Instructions are those of the kernel on the CPU they run on, as the lab's plugin counts them; 0 where
+ * nobody does.
  */
 
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt

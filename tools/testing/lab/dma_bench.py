@@ -110,10 +110,10 @@ def mapped(context, *options):
     figures = {}
     for way in ("swiotlb", "shim"):
         own = {size: count for (of, cpus, size), count in counts.items() if (of, cpus) == (way, 1) and size}
-        # The kernel's bounce buffers copy in.
-        figures[way] = {f"map.{size}": count - (counts["copy", 1, size] if way == "swiotlb" else 0) for size, count in own.items()}
-        # Of each request a page is such a copy.
-        figures[way]["map.request"] = counts[way, 1, 0] - (counts["copy", 1, 4096] if way == "swiotlb" else 0)
+        # The kernel's bounce buffers copy in; of a request that is a page.
+        copies = {size: counts["copy", 1, size] if way == "swiotlb" else 0 for size in own}
+        figures[way] = {f"map.{size}": count - copies[size] for size, count in own.items()}
+        figures[way]["map.request"] = counts[way, 1, 0] - copies[4096]
         if (way, 2, 4096) in times:
             figures[way]["two_cpus"] = 2 * times[way, 1, 4096] / times[way, 2, 4096]
     return figures

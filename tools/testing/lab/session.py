@@ -89,7 +89,7 @@ class Session:
     def _follow(self):
         selector = selectors.DefaultSelector()
         for stream in self.streams.values():
-            selector.register(stream.socket, selectors.EVENT_READ, stream)
+            selector.register(stream.end, selectors.EVENT_READ, stream)
         for name, process in self.processes.items():
             selector.register(os.pidfd_open(process.pid), selectors.EVENT_READ, name)
         started = time.monotonic()
@@ -106,7 +106,7 @@ class Session:
                 if event in self.processes:
                     self._report_death(event)
                 elif event.ended:
-                    selector.unregister(event.socket)
+                    selector.unregister(event.end)
             if self.control.booted:
                 self._let_go()
             if self.control.ready:
@@ -175,7 +175,7 @@ class Session:
         ends |= {name: stream.qemus_end for name, stream in self.streams.items()}
         self.input = None
         if self.spec["terminal"]:
-            self.input = self.streams["terminal"].socket
+            self.input = self.streams["terminal"].end
         elif self.spec["stdin"]:
             self.input, ends["stdin"] = socket.socketpair()
             self.input.setblocking(False)
@@ -203,7 +203,7 @@ class Session:
 
     def _tell(self, stream, words):
         try:
-            _send(self.streams[stream].socket, words)
+            _send(self.streams[stream].end, words)
         except ConnectionError as error:
             raise Gone from error
 

@@ -11,25 +11,28 @@ PANIC = re.compile(rb"Kernel panic - not syncing: ([^\r\n]*)[\r\n]")
 INIT_STARTED = b"LAB-INIT"
 HANG = re.compile(rb"(?:watchdog|rcu|INFO): [^\r\n]*(?:lockup|LOCKUP|stall|blocked for more than)[^\r\n]*")
 INSTRUCTION = re.compile(rb"RIP: 0010:[^\r\n]*")
+GUEST_ERROR = re.compile(rb"LAB-ERROR: ([^\r\n]*)[\r\n]")
 # As large as whoever is not root may have it; more than a kernel prints while it boots.
 PIPE_BYTES = 1 << 20
-GUEST_ERROR = re.compile(rb"LAB-ERROR: ([^\r\n]*)[\r\n]")
 
 
 class Stream:
     """The lab's end of a socket whose other end QEMU has; what arrives goes to `sink(bytes)`."""
 
     def __init__(self, sink):
-        self.socket, self.qemus_end = socket.socketpair()
-        self.socket.setblocking(False)
+        self.end, self.qemus_end = self._ends()
+        os.set_blocking(self.end.fileno(), False)
         self.sink = sink
         self.ended = False
+
+    def _ends(self):
+        return socket.socketpair()
 
     def pump(self):
         """Pass on everything that has arrived."""
         while not self.ended:
             try:
-                data = os.read(self.socket.fileno(), 65536)
+                data = os.read(self.end.fileno(), 65536)
             except BlockingIOError:
                 return
             except ConnectionResetError:
@@ -46,12 +49,10 @@ class Pipe(Stream):
     For the serial console, whose bytes come one by one and are lost when nobody has read for a while: a socket holds 278 of them.
     """
 
-    def __init__(self, sink):
-        self.socket, self.qemus_end = (os.fdopen(fd, mode, buffering=0) for fd, mode in zip(os.pipe(), ("rb", "wb")))
-        fcntl.fcntl(self.qemus_end, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
-        os.set_blocking(self.socket.fileno(), False)
-        self.sink = sink
-        self.ended = False
+    def _ends(self):
+        ends = [os.fdopen(fd, mode, buffering=0) for fd, mode in zip(os.pipe(), ("rb", "wb"))]
+        fcntl.fcntl(ends[0], fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+        return ends
 
 
 class Console:

@@ -60,7 +60,7 @@ def test_timeout_says_what_the_kernel_knows_of_a_hang(context):
              "stderr")
 
 
-def test_the_console_waits_for_a_lab_that_is_busy(context):
+def test_nothing_of_the_console_is_lost_while_the_lab_is_busy(context):
     """It is looked at only after the VM has ended; nothing that the kernel said may be lost by then."""
     lines = [f"line {number:04}, of which there are many" for number in range(200)]
     script = "echo begun; sleep 3; for n in $(seq 0 199); do printf '<1>line %04d, of which there are many\n' $n >/dev/kmsg; done"

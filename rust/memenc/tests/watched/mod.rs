@@ -13,17 +13,28 @@ use loom::sync::atomic::AtomicU64;
 use loom::sync::Arc;
 use memenc::pool::{Block, Refusal, Word, ARENA_BYTES, CHUNK_BYTES, LANE_WORDS, SMALL_ARENA_BYTES};
 
-use super::pools::{self, bytes, empty, Fresh, TestClient, TestPool};
+use super::pools::{self, bytes, empty, word, Fresh, TestClient, TestPool};
 
 pub(crate) const PAGE: usize = 4096;
 /// The pages of each chunk that are watched.
 const WATCHED: usize = 3;
 
+/// Made on first use, as an arena has thousands. What threads share has to be made before they start: see
+/// [`Fresh`].
+#[derive(Default)]
+pub(crate) struct Watched(OnceLock<AtomicU64>);
+
+impl Watched {
+    fn get(&self) -> &AtomicU64 {
+        self.0.get_or_init(|| AtomicU64::new(0))
+    }
+}
+
+word!(Watched);
+
 /// An atomic of loom's, or for what need not be explored one of the standard library's.
 pub(crate) enum Loom {
-    /// Made on first use, as an arena has thousands. What threads share has to be made before they start: see
-    /// [`Fresh`].
-    Watched(OnceLock<AtomicU64>),
+    Watched(Watched),
     Plain(plain::AtomicU64),
 }
 
@@ -31,7 +42,7 @@ impl Fresh for Loom {
     /// The words of clients and the directory; an arena's head, its chunks, and the pages of those chunks
     /// that tests leave free.
     fn fresh(index: usize) -> Self {
-        let loom = Loom::Watched(OnceLock::new());
+        let loom = Loom::Watched(Watched::default());
         if index < 72 || [0, 29, 30, 31].contains(&((index - 72) / 16)) {
             loom.load();
         }
@@ -43,38 +54,36 @@ impl Fresh for Loom {
 macro_rules! either {
     ($loom:expr, $method:ident($($argument:expr),*)) => {
         match $loom {
-            Loom::Watched(word) => word.get_or_init(|| AtomicU64::new(0)).$method($($argument),*),
-            Loom::Plain(word) => word.$method($($argument),*),
+            Loom::Watched(word) => Word::$method(word, $($argument),*),
+            Loom::Plain(word) => Word::$method(word, $($argument),*),
         }
     };
 }
 
 impl Word for Loom {
     fn load(&self) -> u64 {
-        either!(self, load(Ordering::Acquire))
+        either!(self, load())
     }
 
     fn store(&self, value: u64) {
-        either!(self, store(value, Ordering::Release));
+        either!(self, store(value));
     }
 
     fn compare_exchange(&self, old: u64, new: u64) -> Result<u64, u64> {
-        either!(
-            self,
-            compare_exchange(old, new, Ordering::AcqRel, Ordering::Acquire)
-        )
+        either!(self, compare_exchange(old, new))
     }
 
     fn fetch_add(&self, value: u64) -> u64 {
-        either!(self, fetch_add(value, Ordering::AcqRel))
+        either!(self, fetch_add(value))
     }
 
     fn fetch_or(&self, bits: u64) -> u64 {
-        either!(self, fetch_or(bits, Ordering::AcqRel))
+        either!(self, fetch_or(bits))
     }
 }
 
-/// The words of lanes. A lane keeps many chunks and pages, all in the same way: what it keeps first, in its second place, is watched.
+/// The words of lanes. A lane keeps many chunks and pages, all in the same way: what it keeps first, in its second
+/// place, is watched.
 fn lanes(count: usize) -> Vec<Loom> {
     let word = |index: usize| match index % LANE_WORDS {
         0..=3 | 5 | 9 => Loom::fresh(0),
