@@ -39,6 +39,8 @@ mod tsm;
 mod user;
 
 #[cfg(CONFIG_VIRTIO_SEV_SHIM_KUNIT_TEST)]
+mod copy_test;
+#[cfg(CONFIG_VIRTIO_SEV_SHIM_KUNIT_TEST)]
 mod flip_rig;
 #[cfg(CONFIG_VIRTIO_SEV_SHIM_KUNIT_TEST)]
 mod flip_test;

@@ -67,6 +67,7 @@ pub use lane::{most_kept, LANE_WORDS};
 pub use record::{Found, Record};
 pub use word::Word;
 
+use arena::Books;
 use client::{POOL, POOL_CHUNKS};
 use directory::{Directory, MOST_ARENAS, UNIT_SHIFT};
 
@@ -223,14 +224,14 @@ impl<T: Arenas> Pool<T> {
         Some((index, offset))
     }
 
-    /// The same, with the arena.
-    #[inline]
-    fn locate(&self, address: u64) -> Option<(usize, &Arena<T::Storage>, usize)> {
+    /// The same, with the arena's words.
+    #[inline(always)]
+    fn locate(&self, address: u64) -> Option<(usize, Books<'_, T::Word>, usize)> {
         let index = self.directory.find(address >> UNIT_SHIFT)?;
-        let arena = self.arenas.get(index)?;
-        let (base, bytes) = arena.place()?;
+        let books = self.arenas.get(index)?.books()?;
+        let (base, bytes) = books.place()?;
         let offset = usize::try_from(address.checked_sub(base)?).ok()?;
-        (offset < bytes).then_some((index, arena, offset))
+        (offset < bytes).then_some((index, books, offset))
     }
 
     /// Where a block is, as devices know it; `None` if it is not of this pool.

@@ -70,7 +70,8 @@ impl Bounds {
 
     /// Bytes the pool has while so much is to be kept.
     pub fn least(&self, kept: u64) -> u64 {
-        let units = kept.div_ceil(self.unit).min(self.units());
+        // Never 0: said so that there is no panic, of which objtool would not know that it does not return.
+        let units = kept.div_ceil(self.unit.max(1)).min(self.units());
         (self.min + units * self.unit).min(self.max)
     }
 }

@@ -408,7 +408,7 @@ impl Flow {
     #[inline]
     fn begin(&self, start: u64, bytes: usize, record: &Record) -> u64 {
         let offset = record.original & self.align_mask;
-        if self.align_mask >= PAGE_SIZE as u64 {
+        if bytes <= PAGE_SIZE || self.align_mask >= PAGE_SIZE as u64 {
             return start + offset;
         }
         // CAST: both are as wide, and fit in the block together.

@@ -2,12 +2,13 @@
 
 //! How memory is handed out and taken back.
 
+use super::arena::Arena;
 use super::block::{Block, Refusal, Request};
 use super::cell::{Cell, Level};
 use super::cells::piece;
 use super::client::Client;
 use super::lane::{Lane, Spot};
-use super::word::{ones, retract, update, Word};
+use super::word::{ones, retract, Word};
 use super::{runs, Arenas, Pool, CHUNK_BYTES, GRANULE};
 
 /// Orders of blocks from which on they are made of pages, and of chunks.
@@ -35,6 +36,33 @@ fn made(order: u32) -> Made {
     } else {
         Made::Chunks(order - CHUNK_ORDER)
     }
+}
+
+/// Takes a run from a cell that a lane keeps, if it is this client's: the run's first bit.
+// A loop, not `update`: the compiler makes a call of its closure, one for each buffer.
+#[inline(always)]
+fn take_kept<W: Word>(word: &W, client: u16, order: u32) -> Option<u32> {
+    let mut old = word.load();
+    loop {
+        let (new, first) = Cell(old).take_kept(client, order)?;
+        match word.compare_exchange(old, new.0) {
+            Ok(_) => return Some(first),
+            Err(now) => old = now,
+        }
+    }
+}
+
+/// Gives a run back to a cell, if a lane keeps it.
+#[inline(always)]
+fn give_kept<W: Word>(word: &W, run: u64) -> bool {
+    let mut old = word.load();
+    while let Some(new) = Cell(old).give_kept(run) {
+        match word.compare_exchange(old, new.0) {
+            Ok(_) => return true,
+            Err(now) => old = now,
+        }
+    }
+    false
 }
 
 /// Who asks.
@@ -67,6 +95,9 @@ impl<T: Arenas> Pool<T> {
             return Ok(block);
         }
         let order = request.order().ok_or(Refusal::TooLarge)?;
+        if let Some(block) = self.turned(client, lane, order) {
+            return Ok(block);
+        }
         let asker = Asker {
             id: client.id(),
             lane: client.lane(lane).ok_or(Refusal::Quota)?,
@@ -105,14 +136,27 @@ impl<T: Arenas> Pool<T> {
         level: Level,
         order: u32,
     ) -> Option<Block> {
-        let Spot { arena, index } = client.hint(lane, level)?;
-        let word = self.arenas.get(arena)?.cell(level, index)?;
-        let mut first = 0;
-        update(word, |word| {
-            let (cell, run) = Cell(word).take_kept(client.id(), order)?;
-            first = run;
-            Some(cell.0)
-        })?;
+        self.kept_in(client.id(), client.hint(lane, level)?, level, order)
+    }
+
+    /// From the other one that the lane is [likely](Lane::likely) to find something in, which it looks into first from
+    /// now on.
+    fn turned(&self, client: &Client<T::Storage>, lane: usize, order: u32) -> Option<Block> {
+        let Made::Of(level, order) = made(order) else {
+            return None;
+        };
+        let lane = client.lane(lane)?;
+        let slot = lane.next(level);
+        let block = self.kept_in(client.id(), lane.hint_in(level, slot)?, level, order)?;
+        lane.set_cursor(level, slot);
+        Some(block)
+    }
+
+    #[inline(always)]
+    fn kept_in(&self, client: u16, spot: Spot, level: Level, order: u32) -> Option<Block> {
+        let Spot { arena, index } = spot;
+        let word = self.arenas.get(arena)?.books()?.cell(level, index);
+        let first = take_kept(word, client, order)?;
         // CAST: 15 at most.
         let offset = index * level.bytes() + first as usize * level.piece_bytes();
         let order = order + (level.piece_bytes() / GRANULE).trailing_zeros();
@@ -139,13 +183,9 @@ impl<T: Arenas> Pool<T> {
         // CAST: 15 at most.
         let first = (block.offset() % level.bytes() / level.piece_bytes()) as u32;
         let run = runs::run(order, first);
-        let word = self
-            .arenas
-            .get(arena)
-            .and_then(|arena| arena.cell(level, index));
-        let kept =
-            word.and_then(|word| update(word, |word| Cell(word).give_kept(run).map(|cell| cell.0)));
-        if kept.is_none() {
+        let books = self.arenas.get(arena).and_then(Arena::books);
+        let kept = books.is_some_and(|books| give_kept(books.cell(level, index), run));
+        if !kept {
             self.give(level, Spot { arena, index }, run);
         }
     }

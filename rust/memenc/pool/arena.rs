@@ -49,6 +49,12 @@ impl<W: Word, S: Deref<Target = [W]>> Arena<S> {
         (words.len() == ARENA_WORDS).then_some(Arena { words })
     }
 
+    /// Its words, whose number is looked at once here, and not for each.
+    #[inline(always)]
+    pub(super) fn books(&self) -> Option<Books<'_, W>> {
+        self.words.first_chunk().map(Books)
+    }
+
     #[inline]
     fn word(&self, index: usize) -> Option<&W> {
         self.words.get(index)
@@ -76,30 +82,13 @@ impl<W: Word, S: Deref<Target = [W]>> Arena<S> {
     /// The cell of a chunk, by its number, or of a page, by its number in the arena.
     #[inline]
     pub(super) fn cell(&self, level: Level, index: usize) -> Option<&W> {
-        match level {
-            Level::Page if index < PAGES => self.word(PAGE_CELLS + index),
-            Level::Chunk if index < CHUNKS => self.word(CHUNK_CELLS + apart(index)),
-            _ => None,
-        }
-    }
-
-    /// The two words of the record of a block that starts at this offset.
-    #[inline]
-    pub(super) fn record(&self, offset: usize) -> Option<(&W, &W)> {
-        let granule = offset / GRANULE;
-        if granule >= GRANULES {
-            return None;
-        }
-        let first = RECORDS + 2 * granule;
-        Some((self.word(first)?, self.word(first + 1)?))
+        Some(self.books()?.cell(level, index))
     }
 
     /// Where its memory is, and how many bytes; `None` if it is not in use.
     #[inline]
     pub fn place(&self) -> Option<(u64, usize)> {
-        let place = self.word(PLACE)?.load();
-        let bytes = ARENA_BYTES >> u32::from(place & TWO_MIB != 0);
-        (place & LIVE != 0).then_some((place & !FLAGS, bytes))
+        self.books()?.place()
     }
 
     /// Whether it is for large blocks only, which do not stay.
@@ -130,6 +119,36 @@ impl<W: Word, S: Deref<Target = [W]>> Arena<S> {
         if let Some(place) = self.word(PLACE) {
             place.store(0);
         }
+    }
+}
+
+/// The words of an arena.
+pub(super) struct Books<'a, W>(&'a [W; ARENA_WORDS]);
+
+impl<'a, W: Word> Books<'a, W> {
+    /// The cell of a chunk, by its number, or of a page, by its number in the arena. There are powers of two of both,
+    /// and higher bits of the number are ignored.
+    #[inline(always)]
+    pub(super) fn cell(&self, level: Level, index: usize) -> &'a W {
+        match level {
+            Level::Page => &self.0[PAGE_CELLS + index % PAGES],
+            Level::Chunk => &self.0[CHUNK_CELLS + apart(index % CHUNKS)],
+        }
+    }
+
+    /// The two words of the record of a block that starts at this offset.
+    #[inline(always)]
+    pub(super) fn record(&self, offset: usize) -> (&'a W, &'a W) {
+        let first = RECORDS + 2 * (offset / GRANULE % GRANULES);
+        (&self.0[first], &self.0[first + 1])
+    }
+
+    /// Where its memory is, and how many bytes; `None` if it is not in use.
+    #[inline(always)]
+    pub(super) fn place(&self) -> Option<(u64, usize)> {
+        let place = self.0[PLACE].load();
+        let bytes = ARENA_BYTES >> u32::from(place & TWO_MIB != 0);
+        (place & LIVE != 0).then_some((place & !FLAGS, bytes))
     }
 }
 

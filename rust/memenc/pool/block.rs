@@ -34,8 +34,9 @@ impl Request {
     /// The order of the block it takes; `None` if there are none as large, or they would cross the boundary.
     #[inline]
     pub(super) fn order(&self) -> Option<u32> {
-        let granules = self.len.checked_add(self.offset)?.div_ceil(GRANULE);
-        let order = granules.checked_next_power_of_two()?.trailing_zeros();
+        // The last granule's number has as many bits.
+        let last = self.len.checked_add(self.offset)?.saturating_sub(1) / GRANULE;
+        let order = usize::BITS - last.leading_zeros();
         // A block lies between multiples of the largest power of two that divides the boundary.
         let within = match self.boundary {
             0 => u64::BITS,

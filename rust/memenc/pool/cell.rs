@@ -142,7 +142,7 @@ impl Cell {
     }
 
     /// The same if a lane keeps it: then nothing else changes with it.
-    #[inline]
+    #[inline(always)]
     pub(super) fn take_kept(self, client: u16, order: u32) -> Option<(Self, u32)> {
         if !self.open_for(client) || self.keeper() == 0 {
             return None;
@@ -152,7 +152,7 @@ impl Cell {
     }
 
     /// A run is free again, in a cell that a lane keeps: nothing else changes with it.
-    #[inline]
+    #[inline(always)]
     pub(super) fn give_kept(self, bits: u64) -> Option<Self> {
         (self.keeper() != 0).then_some(Cell(self.0 | bits))
     }

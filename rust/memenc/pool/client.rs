@@ -82,10 +82,10 @@ impl<W: Word, S: Deref<Target = [W]>> Client<S> {
     }
 
     /// What a lane looks into first, if there is such a lane.
-    #[inline]
+    #[inline(always)]
     pub(super) fn hint(&self, lane: usize, level: Level) -> Option<Spot> {
         let first = lane.checked_mul(LANE_WORDS)?;
-        lane::first(self.lanes.get(first..)?.get(..LANE_WORDS)?, level)
+        lane::first(self.lanes.get(first..)?.first_chunk()?, level)
     }
 
     /// A lane; the first one if there are not as many.

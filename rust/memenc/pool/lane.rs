@@ -131,7 +131,7 @@ impl<'a, W: Word> Lane<'a, W> {
         }
     }
 
-    fn hint_in(self, level: Level, slot: usize) -> Option<Spot> {
+    pub(super) fn hint_in(self, level: Level, slot: usize) -> Option<Spot> {
         Spot::of_hint(self.hint_word(level, slot)?.load())
     }
 
@@ -174,11 +174,15 @@ impl<'a, W: Word> Lane<'a, W> {
 }
 
 /// What the lane that these words are looks into first.
-#[inline]
-pub(super) fn first<W: Word>(words: &[W], level: Level) -> Option<Spot> {
-    // CAST: a few.
-    let slot = words.get(cursor(level))?.load() as usize;
-    Spot::of_hint(words.get(first_hint(level) + slot)?.load())
+#[inline(always)]
+pub(super) fn first<W: Word>(words: &[W; LANE_WORDS], level: Level) -> Option<Spot> {
+    // CAST: a few. It is below the number of words already; so the rest of the division is no check of each.
+    let slot = words[cursor(level)].load() as usize;
+    let hint = match level {
+        Level::Page => &words[PAGE_HINTS + slot % (LANE_WORDS - PAGE_HINTS)],
+        Level::Chunk => &words[CHUNK_HINTS + slot % (PAGE_HINTS - CHUNK_HINTS)],
+    };
+    Spot::of_hint(hint.load())
 }
 
 #[inline]

@@ -12,9 +12,7 @@
 //! | 56..60 | order of the block: log2 of its granules |
 //! | 63 | there is a record |
 
-use core::ops::Deref;
-
-use super::arena::Arena;
+use super::arena::{Arena, Books};
 use super::block::{Block, ORDERS};
 use super::word::{update, Word};
 use super::{Arenas, Pool, GRANULE};
@@ -68,26 +66,20 @@ pub struct Found {
 /// The second word of the record of the block in which this offset lies, if it has one; where the block
 /// starts, and its order. A block starts at a multiple of its size: there is one candidate for each.
 #[inline]
-fn search<W: Word, S: Deref<Target = [W]>>(
-    arena: &Arena<S>,
-    offset: usize,
-) -> Option<(u64, usize, u32)> {
+fn search<W: Word>(books: &Books<'_, W>, offset: usize) -> Option<(u64, usize, u32)> {
     // Mostly it is the start that is asked for.
     let start = offset & !(GRANULE - 1);
-    let word = arena.record(start)?.1.load();
+    let word = books.record(start).1.load();
     // CAST: four bits.
     let order = (word >> 56 & 0xf) as u32;
     if word & PRESENT != 0 && order < ORDERS {
         return Some((word, start, order));
     }
-    search_before(arena, offset)
+    search_before(books, offset)
 }
 
 #[cold]
-fn search_before<W: Word, S: Deref<Target = [W]>>(
-    arena: &Arena<S>,
-    offset: usize,
-) -> Option<(u64, usize, u32)> {
+fn search_before<W: Word>(books: &Books<'_, W>, offset: usize) -> Option<(u64, usize, u32)> {
     let mut last = usize::MAX;
     for order in 1..ORDERS {
         let start = offset & !((GRANULE << order) - 1);
@@ -95,7 +87,7 @@ fn search_before<W: Word, S: Deref<Target = [W]>>(
             continue;
         }
         last = start;
-        let word = arena.record(start)?.1.load();
+        let word = books.record(start).1.load();
         // CAST: four bits.
         let found = (word >> 56 & 0xf) as u32;
         if word & PRESENT != 0 && found < ORDERS && offset - start < GRANULE << found {
@@ -111,10 +103,13 @@ impl<T: Arenas> Pool<T> {
     #[inline]
     pub fn note(&self, block: Block, record: &Record) -> Result<u64, Block> {
         let arena = self.arenas.get(block.arena());
-        let found = arena.and_then(|arena| Some((arena.place()?.0, arena.record(block.offset())?)));
-        let Some((base, (original, rest))) = found else {
+        let Some(books) = arena.and_then(Arena::books) else {
             return Err(block);
         };
+        let Some((base, _)) = books.place() else {
+            return Err(block);
+        };
+        let (original, rest) = books.record(block.offset());
         original.store(record.original);
         rest.store(record.pack(block.order()));
         // CAST: 4 MiB at most. The sum is an address in the arena.
@@ -126,28 +121,28 @@ impl<T: Arenas> Pool<T> {
     /// It must not be taken meanwhile: of one that is, the answer may be half of another's.
     #[inline]
     pub fn lookup(&self, address: u64) -> Option<Found> {
-        let (_, arena, offset) = self.locate(address)?;
-        let (word, start, order) = search(arena, offset)?;
+        let (_, books, offset) = self.locate(address)?;
+        let (word, start, order) = search(&books, offset)?;
         Some(Found {
             // CAST: 4 MiB at most; it starts before the address.
             start: address - (offset - start) as u64,
             bytes: GRANULE << order,
-            record: Record::unpack(word, arena.record(start)?.0.load()),
+            record: Record::unpack(word, books.record(start).0.load()),
         })
     }
 
     /// Ends the mapping in whose block an address lies, if its client and flags are as wanted: its record,
     /// and its block to be freed. Of several who ask for the same one only one gets it. The address may be
     /// anything.
-    #[inline]
+    #[inline(always)]
     pub fn take(
         &self,
         address: u64,
         wanted: impl FnOnce(u16, u8) -> bool,
     ) -> Option<(Block, Record)> {
-        let (arena, words, offset) = self.locate(address)?;
-        let (word, start, order) = search(words, offset)?;
-        let (original, rest) = words.record(start)?;
+        let (arena, books, offset) = self.locate(address)?;
+        let (word, start, order) = search(&books, offset)?;
+        let (original, rest) = books.record(start);
         let seen = Record::unpack(word, 0);
         if !wanted(seen.client, seen.flags) {
             return None;

@@ -13,8 +13,8 @@ import subprocess
 import tempfile
 
 # A case's seconds, of which the first do not count.
-SECONDS = 1
-RAMP_SECONDS = 0.3
+SECONDS = 2
+RAMP_SECONDS = 1
 NETWORK_SECONDS = 2
 
 # What is done to the disk by default: how, block size, requests at once, jobs.
