@@ -13,7 +13,7 @@ export KDIR DEBIAN_MIRROR
 help:
 	@echo 'make run        both drivers on a stock Debian kernel, and guests with encrypted memory (10 minutes the first time)'
 	@echo 'make test       every test (about an hour the first time); TESTS="lab kunit" for some of them'
-	@echo 'make bench      what calls cost with our driver and with upstream'"'"'s, and DMA with the guest helper (30 minutes)'
+	@echo 'make bench      what calls cost with our driver and with upstream'"'"'s, and DMA with the guest helper (50 minutes)'
 	@echo 'make kunit      the KUnit suites alone, with their output'
 	@echo 'make modules    build the kernel modules, print where they are'
 	@echo 'make check      formatting, clippy and checkpatch'
