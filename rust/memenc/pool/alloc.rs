@@ -8,7 +8,7 @@ use super::cell::{Cell, Level};
 use super::cells::piece;
 use super::client::Client;
 use super::lane::{Lane, Spot};
-use super::word::{ones, retract, Word};
+use super::word::{ones, retract, update, Word};
 use super::{runs, Arenas, Pool, CHUNK_BYTES, GRANULE};
 
 /// Orders of blocks from which on they are made of pages, and of chunks.
@@ -50,19 +50,6 @@ fn take_kept<W: Word>(word: &W, client: u16, order: u32) -> Option<u32> {
             Err(now) => old = now,
         }
     }
-}
-
-/// Gives a run back to a cell, if a lane keeps it.
-#[inline(always)]
-fn give_kept<W: Word>(word: &W, run: u64) -> bool {
-    let mut old = word.load();
-    while let Some(new) = Cell(old).give_kept(run) {
-        match word.compare_exchange(old, new.0) {
-            Ok(_) => return true,
-            Err(now) => old = now,
-        }
-    }
-    false
 }
 
 /// Who asks.
@@ -184,8 +171,10 @@ impl<T: Arenas> Pool<T> {
         let first = (block.offset() % level.bytes() / level.piece_bytes()) as u32;
         let run = runs::run(order, first);
         let books = self.arenas.get(arena).and_then(Arena::books);
-        let kept = books.is_some_and(|books| give_kept(books.cell(level, index), run));
-        if !kept {
+        let word = books.map(|books| books.cell(level, index));
+        let kept =
+            word.and_then(|word| update(word, |word| Cell(word).give_kept(run).map(|cell| cell.0)));
+        if kept.is_none() {
             self.give(level, Spot { arena, index }, run);
         }
     }

@@ -170,9 +170,9 @@ static int work(void *data)
 {
 	struct worker *worker = data;
 	u64 before, began;
+	/* Not worker->error, which would be written at each call: the next worker is in the same cache line. */
 	int call, error = 0;
 
-	/* What is written again and again is this CPU's own: the next worker is in the same cache line. */
 	wait_for_completion(worker->go);
 	began = ktime_get_ns();
 	before = instructions();

@@ -12,7 +12,7 @@ import re
 import subprocess
 import tempfile
 
-# A case's seconds, of which the first do not count.
+# How long a case lasts, after some time that does not count.
 SECONDS = 2
 RAMP_SECONDS = 1
 NETWORK_SECONDS = 2
